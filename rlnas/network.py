@@ -1,0 +1,202 @@
+"""A graph together with its tensors: the only place where architecture and weights meet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from rlnas.errors import GraphError
+from rlnas.graph import Graph, Param, Site, to_source
+
+GRAPH_FILE = "graph.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One operator that was applied.
+
+    Attributes:
+        site: Where and how much.
+        exact: True if the operator keeps the function.
+        compensated: True if an approximate operator was compensated by least squares.
+        drift: Relative root-mean-square change of the outputs on the calibration inputs; None if not measured.
+    """
+
+    site: Site
+    exact: bool
+    compensated: bool = False
+    drift: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A graph and its tensors, as a value: nothing writes into it.
+
+    Attributes:
+        graph: The architecture.
+        tensors: Parameters and buffers, named as in the module's ``state_dict`` (``"conv1.weight"``).
+        history: Operators applied so far, oldest first.
+
+    Raises:
+        GraphError: If a tensor is missing, left over or of the wrong shape.
+    """
+
+    graph: Graph
+    tensors: Mapping[str, Tensor]
+    history: tuple[Applied, ...] = ()
+
+    def __post_init__(self) -> None:
+        wanted = tensor_specs(self.graph)
+        for name, param in wanted.items():
+            if name not in self.tensors:
+                raise GraphError(f"the weights lack the tensor {name!r}")
+            if tuple(self.tensors[name].shape) != param.shape:
+                raise GraphError(f"tensor {name!r} has shape {tuple(self.tensors[name].shape)}, not {param.shape}")
+        extra = sorted(set(self.tensors) - set(wanted))
+        if extra:
+            raise GraphError(f"the weights hold tensors that the graph has no node for: {', '.join(extra)}")
+        object.__setattr__(self, "tensors", MappingProxyType({name: self.tensors[name] for name in wanted}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Network, (self.graph, dict(self.tensors), self.history)
+
+    @classmethod
+    def initialize(cls, graph: Graph, *, generator: torch.Generator) -> Network:
+        """Fresh weights: He initialization, zero biases.
+
+        References:
+            He et al., Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
+        """
+        return cls(graph, {n: fresh_tensor(p, generator=generator) for n, p in tensor_specs(graph).items()})
+
+    def module(self) -> nn.Module:
+        """An ordinary module with its own copies of the tensors, in training mode."""
+        with torch.device("meta"):
+            module: nn.Module = _module_class(to_source(self.graph))()
+        module.load_state_dict({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, assign=True)
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)
+        return module
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Network:
+        """The same architecture with other tensors, copied."""
+        return Network(self.graph, {name: t.detach().clone() for name, t in tensors.items()}, self.history)
+
+    def to(self, dtype: torch.dtype) -> Network:
+        """Floating-point tensors in another type; counters stay integers."""
+        tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.tensors.items()}
+        return Network(self.graph, tensors, self.history)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Hash of the graph, its node ids and every value: what names a start network."""
+        digest = hashlib.blake2b(json.dumps(self.graph.to_json(), sort_keys=True).encode(), digest_size=12)
+        for name, tensor in sorted(self.tensors.items()):
+            digest.update(f"{name}{tensor.dtype}".encode())
+            digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    # ------------------------------------------------------------------------------------------------------- files
+
+    def to_bytes(self) -> bytes:
+        """Safetensors with the graph and the history as metadata; holds no code."""
+        history = [
+            {"site": a.site.to_json(), "exact": a.exact, "compensated": a.compensated, "drift": a.drift}
+            for a in self.history
+        ]
+        metadata = {"graph": json.dumps(self.graph.to_json()), "history": json.dumps(history)}
+        return save_tensors({name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}, metadata)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Network:
+        """Inverse of `to_bytes`.
+
+        Raises:
+            GraphError: If the bytes are damaged or hold no graph.
+        """
+        try:
+            tensors = load_tensors(data)
+            size = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+            graph, history = json.loads(metadata["graph"]), json.loads(metadata["history"])
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise GraphError(f"not a stored network ({error})") from None
+        applied = (Applied(Site.from_json(a["site"]), a["exact"], a["compensated"], a["drift"]) for a in history)
+        return cls(Graph.from_json(graph), tensors, tuple(applied))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``graph.json`` and ``weights.safetensors`` into a folder, made if need be."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / GRAPH_FILE).write_text(json.dumps(self.graph.to_json(), indent=1) + "\n")
+        (path / WEIGHTS_FILE).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Network:
+        """Read what `save` wrote.
+
+        Raises:
+            GraphError: If a file is missing or damaged, or the weights do not fit the graph.
+        """
+        path = Path(folder)
+        try:
+            graph = Graph.from_json(json.loads((path / GRAPH_FILE).read_text()))
+            network = cls.from_bytes((path / WEIGHTS_FILE).read_bytes())
+        except OSError as error:
+            raise GraphError(f"no network in {path}: {error.strerror} ({error.filename})") from None
+        except ValueError as error:
+            raise GraphError(f"{path / GRAPH_FILE} is not JSON: {error}") from None
+        return cls(graph, network.tensors, network.history)
+
+
+def tensor_specs(graph: Graph) -> dict[str, Param]:
+    """Every tensor of a graph by its name in the ``state_dict``."""
+    return {f"{id}.{name}": param for id in graph.order for name, param in graph.params(id).items()}
+
+
+def fresh_tensor(
+    param: Param, *, generator: torch.Generator, dtype: torch.dtype = torch.float32, scale: float = 1.0
+) -> Tensor:
+    """A newly initialized tensor.
+
+    Args:
+        scale: Factor on the bound of random weights.
+    """
+    if param.init == "weight":
+        bound = scale * math.sqrt(6.0 / math.prod(param.shape[1:]))
+        values = torch.rand(param.shape, generator=generator, dtype=torch.float64) * (2 * bound) - bound
+        return values.to(dtype)
+    if param.init == "count":
+        return torch.zeros(param.shape, dtype=torch.int64)
+    return torch.full(param.shape, 1.0 if param.init == "one" else 0.0, dtype=dtype)
+
+
+@lru_cache(maxsize=512)
+def _module_class(source: str) -> type[nn.Module]:
+    names: dict[str, Any] = {}
+    exec(compile(source, "<rlnas network>", "exec"), names)
+    module_class: type[nn.Module] = names["Network"]
+    return module_class
+
+
+def load(folder: str | Path) -> Network:
+    """Read a network from a folder such as a run's ``best/``.
+
+    Raises:
+        GraphError: If a file is missing or damaged, or the weights do not fit the graph.
+    """
+    return Network.load(folder)

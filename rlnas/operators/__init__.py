@@ -1,0 +1,63 @@
+"""Operators that grow, prune and transform networks. A new one is a class in its family's file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from rlnas.errors import OperatorError, unknown_name
+from rlnas.graph import Site
+from rlnas.network import Applied, Network
+from rlnas.operators.base import CostDelta, Edit, Operator, Tensors, drift
+from rlnas.operators.deepen import Deepen
+from rlnas.operators.kernel import GrowKernel
+from rlnas.operators.prune import PruneChannels
+from rlnas.operators.remove import RemoveLayer
+from rlnas.operators.residual import InsertResidual
+from rlnas.operators.widen import Widen
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator
+    for operator in (Widen(), Deepen(), GrowKernel(), InsertResidual(), PruneChannels(), RemoveLayer())
+}
+"""All operators by name."""
+
+
+def get_operator(name: str) -> Operator:
+    """The operator of that name.
+
+    Raises:
+        OperatorError: If there is none; the message lists all.
+    """
+    if name not in OPERATORS:
+        raise OperatorError(unknown_name("operator", name, OPERATORS))
+    return OPERATORS[name]
+
+
+def apply_sites(
+    network: Network, sites: Iterable[Site], *, generator: torch.Generator, calibration: Tensor | None = None
+) -> Network:
+    """Apply a sequence of edits, one after the other.
+
+    Raises:
+        OperatorError: If one of them does not apply.
+    """
+    for site in sites:
+        network = get_operator(site.operator).apply(network, site, generator=generator, calibration=calibration)
+    return network
+
+
+__all__ = [
+    "OPERATORS",
+    "Applied",
+    "CostDelta",
+    "Edit",
+    "Operator",
+    "Site",
+    "Tensors",
+    "apply_sites",
+    "drift",
+    "get_operator",
+]

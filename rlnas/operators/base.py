@@ -1,0 +1,148 @@
+"""What an operator is: where it applies, what it does to a graph, and what it does to the tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlnas.errors import OperatorError
+from rlnas.graph import Graph, Site
+from rlnas.network import Applied, Network
+
+
+@dataclass(frozen=True)
+class CostDelta:
+    """Change of a graph's cost.
+
+    Attributes:
+        n_params: Change in trained values.
+        macs: Change in multiply-accumulates for one sample.
+    """
+
+    n_params: int
+    macs: int
+
+    @classmethod
+    def between(cls, before: Graph, after: Graph) -> CostDelta:
+        """Cost of ``after`` less that of ``before``."""
+        return cls(after.n_params - before.n_params, after.macs - before.macs)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An operator's effect without tensors.
+
+    Attributes:
+        graph: The graph after the edit.
+        cost_delta: What it costs.
+        plan: What the operator's `tensors` needs to know beside the two graphs.
+    """
+
+    graph: Graph
+    cost_delta: CostDelta
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Result of an operator's tensor step: all tensors of the new graph, and whether they were compensated."""
+
+    values: Mapping[str, Tensor]
+    compensated: bool = False
+
+
+class Operator(ABC):
+    """An edit of a network, from a checked site to a new network.
+
+    `obstacle` is the only source of legality: `sites`, `edit`, `apply` and the environments' masks all ask it.
+
+    Attributes:
+        name: Key in `rlnas.OPERATORS`.
+        exact: True if the function is kept: relative error at most 1e-12 in float64, in eval and in training mode.
+        amounts: Amounts that `sites` offers unless it is given others.
+    """
+
+    name: str
+    exact: bool
+    amounts: tuple[float, ...]
+
+    @abstractmethod
+    def obstacle(self, graph: Graph, site: Site) -> str | None:
+        """Why the operator does not apply there, as a half sentence; None if it does."""
+
+    @abstractmethod
+    def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
+        """The new graph, and a plan for `tensors`, for a site without obstacle."""
+
+    @abstractmethod
+    def tensors(
+        self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
+    ) -> Tensors:
+        """All tensors of the new graph."""
+
+    def sites(self, graph: Graph, amounts: tuple[float, ...] | None = None) -> tuple[Site, ...]:
+        """Every site where the operator applies, in canonical order of their anchors."""
+        offered = self.amounts if amounts is None else amounts
+        candidates = (Site(self.name, id, None, amount) for id in graph.order for amount in offered)
+        return tuple(site for site in candidates if self.obstacle(graph, site) is None)
+
+    def edit(self, graph: Graph, site: Site) -> Edit:
+        """The edit of a graph, free of tensors.
+
+        Raises:
+            OperatorError: If the operator does not apply at the site.
+        """
+        if site.operator != self.name:
+            raise OperatorError(f"{site} is a site of {site.operator!r}, not of {self.name!r}")
+        if site.anchor not in graph:
+            raise OperatorError(f"{site}: the graph has no node {site.anchor!r}")
+        reason = self.obstacle(graph, site)
+        if reason is not None:
+            raise OperatorError(f"{site} does not apply: {reason}")
+        after, plan = self.rewrite(graph, site)
+        return Edit(after, CostDelta.between(graph, after), plan)
+
+    def apply(
+        self, network: Network, site: Site, *, generator: torch.Generator, calibration: Tensor | None = None
+    ) -> Network:
+        """The edited network; the given one stays as it is.
+
+        Args:
+            generator: Only source of randomness.
+            calibration: Training inputs, shape (samples, *input shape), by which approximate operators choose what
+                goes, compensate, and measure their drift. Without it they choose by magnitude and do not compensate,
+                which the new entry in ``history`` says.
+
+        Raises:
+            OperatorError: If the operator does not apply at the site, or the calibration inputs do not fit.
+        """
+        edit = self.edit(network.graph, site)
+        if calibration is not None and tuple(calibration.shape[1:]) != network.graph.input_shape:
+            raise OperatorError(
+                f"calibration inputs have shape {tuple(calibration.shape[1:])}, not {network.graph.input_shape}"
+            )
+        with torch.no_grad():
+            made = self.tensors(network, site, edit, generator=generator, calibration=calibration)
+            after = Network(edit.graph, made.values, network.history)
+            moved = None
+            if calibration is not None and not self.exact:
+                moved = drift(network, after, calibration)
+        applied = Applied(site, self.exact, made.compensated, moved)
+        return Network(edit.graph, made.values, (*network.history, applied))
+
+
+def drift(before: Network, after: Network, inputs: Tensor) -> float:
+    """Relative root-mean-square change of the outputs in eval mode."""
+    with torch.no_grad():
+        old, new = (n.module().eval()(inputs) for n in (before, after))
+        return float((new - old).square().mean().sqrt() / old.square().mean().sqrt().clamp_min(1e-30))
+
+
+def kept_tensors(network: Network, graph: Graph) -> dict[str, Tensor]:
+    """The tensors of those nodes that another graph has too."""
+    return {name: t for name, t in network.tensors.items() if name.split(".", 1)[0] in graph}
