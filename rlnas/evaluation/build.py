@@ -1,0 +1,56 @@
+"""From a candidate to a network: the edits applied to the start network's weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor
+
+from rlnas.errors import EvaluationError
+from rlnas.evaluation.metrics import Candidate
+from rlnas.latency import torch_threads
+from rlnas.network import Network
+from rlnas.operators import apply_sites
+from rlnas.tasks import Task
+
+
+def build(candidate: Candidate, start: Network, task: Task) -> Network:
+    """Apply a candidate's edits; the same candidate gives the same weights in every process.
+
+    Args:
+        task: Its first training inputs serve operators that compensate.
+
+    Raises:
+        EvaluationError: If the start network is another one, or the edits do not lead to the candidate's graph.
+        OperatorError: If an edit does not apply.
+    """
+    if start.content_hash != candidate.start_id:
+        raise EvaluationError(f"the candidate starts from {candidate.start_id}, not from {start.content_hash}")
+    generator = torch.Generator().manual_seed(edit_seed(candidate))
+    # Copies have the same strides and alignment wherever the tensors came from; sums round differently with others.
+    fresh = start.with_tensors({name: plain_copy(tensor) for name, tensor in start.tensors.items()})
+    with torch_threads(1):
+        network = apply_sites(fresh, candidate.edits, generator=generator, calibration=plain_copy(task.calibration()))
+    if network.graph.key != candidate.graph.key:
+        edits = ", ".join(map(str, candidate.edits)) or "no edits"
+        raise EvaluationError(f"{edits} lead to the graph {network.graph.key}, not to {candidate.graph.key}")
+    return network
+
+
+def plain_copy(tensor: Tensor) -> Tensor:
+    """A row-major copy in memory of its own."""
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
+def edit_seed(candidate: Candidate) -> int:
+    """Seed of the random numbers that the edits draw: it depends on the start network and the edits only."""
+    # An amount of 2 and one of 2.0 are the same edit, and JSON would tell them apart.
+    edits = [[site.operator, site.anchor, site.target, float(site.amount)] for site in candidate.edits]
+    return seed_from(json.dumps([candidate.start_id, edits]))
+
+
+def seed_from(text: str) -> int:
+    """A seed of 63 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

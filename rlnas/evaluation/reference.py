@@ -1,0 +1,50 @@
+"""The start network: trained once from scratch, then evaluated several times like any other candidate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from rlnas.errors import EvaluationError
+from rlnas.evaluation.metrics import Candidate
+from rlnas.evaluation.service import Service
+from rlnas.evaluation.training import TrainingEvaluator
+from rlnas.graph import Graph
+from rlnas.latency import torch_threads
+from rlnas.network import Network
+from rlnas.rewards import Reference
+from rlnas.tasks import Task
+
+
+def train_start(graph: Graph, task: Task, *, seed: int, epochs: float, **recipe: Any) -> Network:
+    """Train a network from fresh weights on the training split.
+
+    Args:
+        seed: Decides the weights it begins with and the order of the samples.
+        epochs: Passes over the training inputs.
+        **recipe: Further arguments of `TrainingEvaluator`.
+
+    Raises:
+        EvaluationError: If the training diverges, or the network does not fit the task.
+    """
+    with torch_threads(1):
+        network = Network.initialize(graph, generator=torch.Generator().manual_seed(seed))
+    found = TrainingEvaluator(task, epochs=epochs, **recipe).evaluate(network, seed=seed)
+    if found.trained is None:
+        raise EvaluationError(f"the start network cannot be trained: {found.reason}; try a lower learning rate")
+    return found.trained
+
+
+def evaluate_start(service: Service, start_id: str, *, seed: int, n: int = 5) -> Reference:
+    """Evaluate a start network with ``n`` seeds, from ``seed`` upward, through the service: rewards are relative to it.
+
+    Raises:
+        EvaluationError: If one of the evaluations fails.
+    """
+    candidate = Candidate(service.starts.get(start_id).graph, start_id)
+    found = service.evaluate([candidate] * n, seed=range(seed, seed + n))
+    for evaluation in found:
+        if evaluation.metrics is None:
+            raise EvaluationError(f"the start network cannot be evaluated: {evaluation.reason}")
+    return Reference.from_metrics([evaluation.metrics for evaluation in found if evaluation.metrics is not None])

@@ -1,0 +1,147 @@
+"""The evaluator that trains: a short schedule from inherited weights, then accuracy on held-out samples."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from rlnas.errors import ConfigError, EvaluationError
+from rlnas.evaluation.build import plain_copy
+from rlnas.evaluation.fitting import (
+    Diverged,
+    OptimizerName,
+    Schedule,
+    fit,
+    inference_batch,
+    predict,
+    reestimate_batch_norm,
+    seeded,
+)
+from rlnas.evaluation.metrics import Evaluation, Metrics
+from rlnas.latency import torch_threads
+from rlnas.network import Network
+from rlnas.tasks import Task
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainingEvaluator:
+    """Trains a network from the weights it has, on one thread, and scores it.
+
+    The same network and seed give the same weights and accuracy, bit by bit, in any process on the same machine.
+
+    Attributes:
+        task: Data, loss and accuracy.
+        epochs: Passes over the training inputs; may be fractional.
+        batch_size: Samples in a step.
+        optimizer: ``"sgd"`` (with Nesterov momentum) or ``"adamw"``.
+        learning_rate: Highest learning rate of a cosine schedule.
+        momentum: SGD's momentum, AdamW's first beta.
+        weight_decay: Added to the gradient by SGD, decoupled in AdamW.
+        warmup: Share of the steps in which the learning rate rises linearly.
+        clip_norm: Largest norm of the gradient.
+        fit: What to train on: ``"train"`` or ``"train+validation"``.
+        score: What to score on: ``"validation"`` or ``"test"``.
+
+    Raises:
+        ConfigError: If a value is out of range, or a split is both trained and scored on.
+    """
+
+    deterministic: ClassVar[bool] = True
+
+    task: Task
+    epochs: float = 3.0
+    batch_size: int = 32
+    optimizer: OptimizerName = "sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.05
+    clip_norm: float = 5.0
+    fit: Literal["train", "train+validation"] = "train"
+    score: Literal["validation", "test"] = "validation"
+
+    def __post_init__(self) -> None:
+        if self.fit not in ("train", "train+validation"):
+            raise ConfigError(f"fit={self.fit!r} must be 'train' or 'train+validation'")
+        if self.score not in ("validation", "test"):
+            raise ConfigError(f"score={self.score!r} must be 'validation' or 'test'")
+        if self.fit == "train+validation" and self.score == "validation":
+            raise ConfigError("fit='train+validation' trains on what score='validation' scores; use score='test'")
+        self.schedule  # noqa: B018  (validates)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))  # without what was prepared
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """How networks are trained."""
+        return Schedule(
+            epochs=float(self.epochs),
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=float(self.learning_rate),
+            momentum=float(self.momentum),
+            weight_decay=float(self.weight_decay),
+            warmup=float(self.warmup),
+            clip_norm=float(self.clip_norm),
+        )
+
+    @cached_property
+    def recipe(self) -> str:
+        """Canonical JSON of all settings but the task, which has a key of its own."""
+        settings = {name: float(v) if isinstance(v, int) else v for name, v in asdict(self.schedule).items()}
+        recipe = {"evaluator": "training", "version": VERSION, "fit": self.fit, "score": self.score, **settings}
+        return json.dumps(recipe, sort_keys=True)
+
+    @cached_property
+    def _training_data(self) -> tuple[Tensor, Tensor]:
+        splits = [self.task.train, self.task.validation] if self.fit == "train+validation" else [self.task.train]
+        inputs, targets = (
+            torch.cat(list(parts)) for parts in zip(*((s.inputs, s.targets) for s in splits), strict=True)
+        )
+        return plain_copy(inputs), plain_copy(targets)
+
+    @cached_property
+    def _scoring_data(self) -> tuple[Tensor, Tensor]:
+        split = self.task.test if self.score == "test" else self.task.validation
+        return plain_copy(split.inputs), plain_copy(split.targets)
+
+    def evaluate(self, network: Network, *, seed: int) -> Evaluation:
+        """Train a copy and score it.
+
+        Args:
+            seed: Decides the order of the samples and what dropout drops.
+
+        Raises:
+            EvaluationError: If the network does not fit the task.
+        """
+        graph, task = network.graph, self.task
+        if graph.input_shape != tuple(task.input_shape) or graph.output_shape != (task.n_classes,):
+            raise EvaluationError(
+                f"a network from {graph.input_shape} to {graph.output_shape} does not fit the task {task.name!r}, "
+                f"which goes from {tuple(task.input_shape)} to {(task.n_classes,)}"
+            )
+        started = time.perf_counter()
+        inputs, targets = self._training_data
+        batch = inference_batch(graph.peak_memory_bytes)
+        with torch_threads(1), seeded(seed):
+            module = network.module()
+            generator = torch.Generator().manual_seed(seed)
+            try:
+                fit(module, inputs, targets, loss=task.loss, schedule=self.schedule, generator=generator)
+                reestimate_batch_norm(module, inputs, batch_size=batch)
+                held_out, labels = self._scoring_data
+                accuracy = task.accuracy(predict(module, held_out, batch_size=batch), labels)
+            except Diverged as error:
+                return Evaluation.failed(str(error))
+            trained = network.with_tensors({name: plain_copy(tensor) for name, tensor in module.state_dict().items()})
+        metrics = Metrics.of_graph(graph, accuracy=accuracy, cost_s=time.perf_counter() - started)
+        return Evaluation(metrics, trained=trained)
