@@ -1,0 +1,57 @@
+"""The batched core: many episodes in lock-step, all ended ones given to the service at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlnas.envs.episode import Episode
+from rlnas.envs.observation import Observation
+from rlnas.envs.problem import Problem
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one step of one episode gave."""
+
+    reward: float
+    ended: bool
+    info: dict[str, Any]
+
+
+class MorphBatch:
+    """Episodes that start and end together.
+
+    STOP is absorbing: after it only STOP is legal until ``max_steps``, so that all episodes end in the same step.
+
+    Args:
+        problem: Space, evaluation and reward.
+        n_envs: Number of episodes.
+        seed: Evaluation seed of all episodes.
+    """
+
+    def __init__(self, problem: Problem, *, n_envs: int, seed: int) -> None:
+        self.problem = problem
+        self.n_envs = n_envs
+        self.seed = seed
+        self.episodes = [Episode(problem.space) for _ in range(n_envs)]
+
+    def reset(self) -> list[Observation]:
+        """Begin new episodes."""
+        self.episodes = [Episode(self.problem.space) for _ in range(self.n_envs)]
+        return self.observe()
+
+    def observe(self) -> list[Observation]:
+        """One observation an episode."""
+        return [episode.observe() for episode in self.episodes]
+
+    def step(self, actions: Sequence[int]) -> list[Transition]:
+        """Take one action in every episode; after the last step all are evaluated together."""
+        legal = [e.step(int(a)) for e, a in zip(self.episodes, actions, strict=True)]
+        ended = self.episodes[0].steps_left == 0
+        infos: list[dict[str, Any]] = [{"illegal_action": not ok} for ok in legal]
+        if not ended:
+            return [Transition(0.0, False, info) for info in infos]
+        outcomes = self.problem.score(self.episodes, seed=self.seed)
+        return [Transition(o.reward, True, info | o.info) for o, info in zip(outcomes, infos, strict=True)]

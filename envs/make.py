@@ -1,0 +1,148 @@
+"""A problem from names and numbers: what `gymnasium.make` and the command line both use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rlnas.envs.problem import Problem
+from rlnas.errors import ConfigError, unknown_name
+from rlnas.evaluation import Evaluator, Service, StartLibrary, Store, TrainingEvaluator, train_start
+from rlnas.latency import Meter, TorchMeter
+from rlnas.rewards import Reference, make_reward
+from rlnas.spaces import DEFAULT_VARIANTS, Limits, LimitSetting, MorphSpace, Variant, conv_stages
+from rlnas.tasks import Task, load_task
+
+START_NETWORKS = {"conv_stages": conv_stages}
+"""Makers of start graphs by name, from (input shape, number of classes, stages, width)."""
+
+
+def make_space(
+    task: Task,
+    *,
+    space: str = "conv_stages",
+    stages: int = 3,
+    width: int = 8,
+    variants: Sequence[Variant | str] | None = None,
+    max_steps: int = 6,
+    max_nodes: int = 48,
+    max_macs: LimitSetting = "4x",
+    max_params: LimitSetting = None,
+) -> MorphSpace:
+    """A space of edits of a start network for a task.
+
+    Args:
+        space: Kind of start network.
+        variants: Operators with amounts, such as ``["widen 1.5", "deepen 3"]``; all by default.
+        max_macs: Limit on multiply-accumulates: a number, ``"4x"`` the start network's, or ``"60%"`` of it.
+        max_params: Limit on parameters, in the same forms.
+
+    Raises:
+        ConfigError: If a name or a setting is not known.
+        LimitError: If no network within ``max_steps`` edits meets the limits.
+    """
+    if space not in START_NETWORKS:
+        raise ConfigError(unknown_name("space", space, START_NETWORKS))
+    start = START_NETWORKS[space](task.input_shape, task.n_classes, stages=stages, width=width)
+    chosen = DEFAULT_VARIANTS if variants is None else tuple(_variant(v) for v in variants)
+    limits = Limits.resolve(start, max_macs=max_macs, max_params=max_params)
+    return MorphSpace(start, chosen, max_steps=max_steps, max_nodes=max_nodes, limits=limits)
+
+
+def make_problem(
+    task: str | Task = "digits",
+    *,
+    task_options: dict[str, Any] | None = None,
+    evaluator: Evaluator | None = None,
+    epochs: float = 3,
+    batch_size: int = 32,
+    optimizer: str = "adamw",
+    learning_rate: float = 0.01,
+    weight_decay: float = 0.01,
+    start_epochs: float = 3,
+    start_evaluations: int = 8,
+    reward: str = "tangent",
+    cost: str = "macs",
+    target: float | None = None,
+    target_ms: float | None = None,
+    max_latency_ms: float | None = None,
+    meter: Meter | None = None,
+    workers: int = 0,
+    time_limit_s: float | None = None,
+    store: str | Path | None = None,
+    starts: str | Path | None = None,
+    seed: int = 0,
+    **space: Any,
+) -> Problem:
+    """Put a problem together; nothing is trained before the first episode ends.
+
+    Args:
+        task: Name of a task, or the task.
+        task_options: Options of a task given by name.
+        evaluator: Judges candidates; by default it trains them for ``epochs`` from the inherited weights.
+        start_epochs: Passes that train the start network from scratch.
+        start_evaluations: Evaluations of the start network, which rewards are relative to.
+        reward: Name of a reward, one of `rlnas.rewards.REWARDS`.
+        cost: ``"macs"`` (deterministic), ``"n_params"`` or ``"latency_ms"``.
+        target: Target of a cost that is not latency.
+        target_ms: Target latency.
+        max_latency_ms: Limit on measured latency.
+        meter: Measures latency; PyTorch on the CPU by default, where the reward needs it.
+        workers: Processes that train candidates; 0 trains in this process.
+        time_limit_s: Seconds after which an evaluation is given up (with workers only).
+        store: SQLite file of evaluations; in memory by default.
+        starts: Folder of start networks; in memory by default.
+        seed: Seed of the start network.
+        **space: Arguments of `make_space`.
+
+    Raises:
+        ConfigError: If a name or a setting is not known.
+        LimitError: If no network in the space meets the limits.
+        TaskError: If the data cannot be read.
+    """
+    if isinstance(task, str):
+        task = load_task(task, **(task_options or {}))
+    elif task_options:
+        raise ConfigError("task_options go with the name of a task, not with a task")
+    morphs = make_space(task, **space)
+    recipe: dict[str, Any] = {
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+    }
+    reward_of = partial(
+        make_reward, reward, cost=cost, target=target, target_ms=target_ms, max_latency_ms=max_latency_ms
+    )
+    reward_of(reference=Reference((0.5,), 1.0, 1, 1))  # refuses what cannot be, before anything is trained
+    if meter is None and (cost == "latency_ms" or max_latency_ms is not None):
+        meter = TorchMeter()
+    service = Service(
+        TrainingEvaluator(task, epochs=epochs, **recipe) if evaluator is None else evaluator,
+        task,
+        starts=StartLibrary(starts),
+        store=Store(store),
+        workers=workers,
+        time_limit_s=time_limit_s,
+        meter=meter,
+    )
+    return Problem(
+        space=morphs,
+        service=service,
+        make_start=partial(train_start, morphs.start, task, seed=seed, epochs=start_epochs, **recipe),
+        make_reward=reward_of,
+        seed=seed,
+        start_evaluations=start_evaluations,
+    )
+
+
+def _variant(text: Variant | str) -> Variant:
+    if isinstance(text, Variant):
+        return text
+    words = text.split()
+    try:
+        return Variant(words[0], float(words[1]))
+    except (IndexError, ValueError):
+        raise ConfigError(f"{text!r} is not an operator with its amount; write for example 'widen 1.5'") from None

@@ -1,0 +1,137 @@
+"""What an environment is about: a space, the service that evaluates, and the reward."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from rlnas.envs.episode import Episode
+from rlnas.evaluation import Candidate, Evaluation, Evaluator, Service, evaluate_start
+from rlnas.network import Network
+from rlnas.rewards import Reference, Reward
+from rlnas.spaces import MorphSpace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an ended episode is worth."""
+
+    reward: float
+    info: dict[str, Any]
+
+
+class Problem:
+    """Turns ended episodes into rewards; the start network is made and judged when the first one ends.
+
+    Args:
+        space: Start network, edits and limits.
+        service: Evaluates candidates.
+        make_start: Gives the trained start network, of the space's start graph.
+        make_reward: Called with ``reference=`` the start network's figures, gives the reward.
+        seed: Seed of the start network's own evaluations.
+        start_evaluations: How often the start network is evaluated.
+    """
+
+    def __init__(
+        self,
+        *,
+        space: MorphSpace,
+        service: Service,
+        make_start: Callable[[], Network],
+        make_reward: Callable[..., Reward],
+        seed: int = 0,
+        start_evaluations: int = 8,
+    ) -> None:
+        self.space = space
+        self.service = service
+        self.seed = seed
+        self._make_start = make_start
+        self._make_reward = make_reward
+        self._start_evaluations = start_evaluations
+
+    @cached_property
+    def start_id(self) -> str:
+        """Content hash of the trained start network."""
+        begun = time.time()
+        start_id = self.service.starts.add(self._make_start())
+        self.service.training_intervals.append((begun, time.time()))
+        return start_id
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The start network's figures, from several evaluations."""
+        return evaluate_start(self.service, self.start_id, seed=self.seed, n=self._start_evaluations)
+
+    @cached_property
+    def reward(self) -> Reward:
+        """The reward relative to the start network."""
+        return self._make_reward(reference=self.reference)
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What judges the candidates."""
+        return self.service.evaluator
+
+    def candidate(self, episode: Episode) -> Candidate:
+        """The network that an episode made."""
+        return Candidate(episode.graph, self.start_id, tuple(episode.edits))
+
+    def score(self, episodes: Sequence[Episode], *, seed: int) -> list[Outcome]:
+        """Evaluate the networks of ended episodes together.
+
+        A network over a limit, which only illegal actions can leave an episode with, is not trained.
+        """
+        reward = self.reward  # also trains the start network, if that is still to be done
+        inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
+        candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
+        found = iter(self.service.evaluate(candidates, seed=seed) if candidates else [])
+        return [
+            self._outcome(reward, episode, next(found) if ok else None, seed)
+            for episode, ok in zip(episodes, inside, strict=True)
+        ]
+
+    def judge(self, candidates: Sequence[Candidate], *, seed: int) -> list[tuple[Evaluation, float]]:
+        """Evaluate candidates that did not come from episodes: each with its reward."""
+        reward = self.reward
+        return [(e, reward(e.metrics)) for e in self.service.evaluate(candidates, seed=seed)]
+
+    def _outcome(self, reward: Reward, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
+        metrics = evaluation.metrics if evaluation is not None else None
+        value = reward(metrics)
+        if evaluation is None:
+            status, reason = "infeasible", f"over the limit {self.space.limits}"
+        elif metrics is not None and not reward.feasible(metrics):
+            status, reason = "infeasible", "over the limit on measured latency"
+        else:
+            status, reason = evaluation.status, evaluation.reason
+        graph = episode.graph
+        record = {
+            "accuracy": metrics.accuracy if metrics else None,
+            "latency_ms": metrics.latency_ms if metrics else None,
+            "n_params": graph.n_params,
+            "macs": graph.macs,
+            "peak_memory_bytes": graph.peak_memory_bytes,
+            "reward": value,
+            "status": status,
+            "reason": reason,
+            "cached": evaluation.cached if evaluation else False,
+            "graph_key": graph.key,
+            "cache_key": evaluation.cache_key if evaluation else "",
+            "operators": [str(site) for site in episode.edits],
+            "edits": [site.to_json() for site in episode.edits],
+            "seed": seed,
+        }
+        info = {
+            "evaluation": record,
+            "reward_vector": reward.vector(metrics) if metrics else None,
+            "actions": [int(a) for a in episode.actions],
+            "seed": seed,
+        }
+        return Outcome(value, info)
+
+    def close(self) -> None:
+        """Release worker processes and the store."""
+        self.service.close()

@@ -1,0 +1,89 @@
+"""The batched core as a Stable-Baselines3 vector environment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlnas.envs.batch import MorphBatch
+from rlnas.envs.observation import Observation
+from rlnas.envs.problem import Problem
+from rlnas.envs.spaces import action_space, observation_space
+
+
+class MorphVecEnv(VecEnv):
+    """Episodes in lock-step; ``infos[i]`` of the last step holds ``evaluation``, ``actions`` and ``episode``.
+
+    Args:
+        problem: Space, evaluation and reward.
+        n_envs: Number of episodes.
+        seed: Evaluation seed.
+    """
+
+    def __init__(self, problem: Problem, *, n_envs: int, seed: int = 0) -> None:
+        self.batch = MorphBatch(problem, n_envs=n_envs, seed=seed)
+        self.max_steps = problem.space.max_steps
+        self.render_mode = None
+        self._actions: Sequence[int] = ()
+        self._begun = time.perf_counter()
+        layout = problem.space.layout
+        super().__init__(n_envs, observation_space(layout), action_space(layout))
+
+    def reset(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+        self._begun = time.perf_counter()
+        self.reset_infos = [{} for _ in range(self.num_envs)]
+        return _stack(self.batch.reset())
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        self._actions = [int(a) for a in actions]
+
+    def step_wait(  # type: ignore[override]
+        self,
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        transitions = self.batch.step(self._actions)
+        infos = [t.info for t in transitions]
+        observations = self.batch.observe()
+        if transitions[0].ended:
+            seconds = round(time.perf_counter() - self._begun, 6)
+            for info, last, transition in zip(infos, observations, transitions, strict=True):
+                info["terminal_observation"] = last
+                info["TimeLimit.truncated"] = False
+                info["episode"] = {"r": transition.reward, "l": self.max_steps, "t": seconds}
+            observations = self.batch.reset()
+        rewards = np.array([t.reward for t in transitions], dtype=np.float32)
+        return _stack(observations), rewards, np.array([t.ended for t in transitions]), infos
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """True where an action is legal, shape (episodes, actions)."""
+        return np.stack([o["action_mask"] for o in self.batch.observe()]).astype(np.bool_)
+
+    def seed(self, seed: int | None = None) -> list[int | None]:
+        """Leave the evaluation seed as it was given: a controller's seed must not change what networks are worth."""
+        return [None] * self.num_envs
+
+    def close(self) -> None:
+        self.batch.problem.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        setattr(self, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        if method_name == "action_masks":
+            masks = self.action_masks()
+            return [masks[i] for i in self._get_indices(indices)]
+        raise AttributeError(f"the episodes have no method {method_name!r}; only action_masks")
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * len(list(self._get_indices(indices)))
+
+
+def _stack(observations: Sequence[Observation]) -> dict[str, NDArray[Any]]:
+    return {name: np.stack([o[name] for o in observations]) for name in observations[0]}
