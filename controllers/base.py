@@ -1,0 +1,94 @@
+"""What every controller has beside Stable-Baselines3's interface: its arguments, and a checkpoint without pickles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlnas.errors import ConfigError
+
+LOCK_STEP: Final = "this environment's episodes do not all end together after max_steps steps; use the batched one"
+
+
+class Controller(BaseAlgorithm):
+    """Mixin of all controllers, named before one of Stable-Baselines3's algorithms.
+
+    Attributes:
+        name: Name in the registry.
+        arguments: Constructor arguments but the environment, as JSON values.
+    """
+
+    name: ClassVar[str]
+    arguments: dict[str, Any]
+
+    def state(self) -> dict[str, Any]:
+        """What the controller remembers beside the policy, its optimizer and the counts, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        assert not state
+
+    def save(self, path: str | Path) -> None:  # type: ignore[override]
+        """Write a checkpoint folder; see `rlnas.controllers.checkpoint`.
+
+        Raises:
+            StoreError: If it cannot be written.
+        """
+        from rlnas.controllers import checkpoint  # which knows all controllers
+
+        checkpoint.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, env: VecEnv) -> Self:  # type: ignore[override]
+        """Continue from a checkpoint folder on a fresh environment.
+
+        Raises:
+            StoreError: If it is damaged, or that of another controller or environment.
+        """
+        from rlnas.controllers import checkpoint
+
+        controller = checkpoint.load(path, env, expect=cls)
+        assert isinstance(controller, cls)
+        return controller
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
+            self._last_obs = None  # a callback stopped the last batch half-way: begin with new episodes
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+
+def episode_steps(env: VecEnv) -> int:
+    """Steps of an episode, as the environment says.
+
+    Raises:
+        ConfigError: If it does not say.
+    """
+    try:
+        return int(env.get_attr("max_steps")[0])
+    except AttributeError:
+        raise ConfigError("the environment does not say how long an episode is: it has no max_steps") from None
+
+
+def check_positive(**values: float | None) -> None:
+    """Check numbers that must be greater than 0; None is fine.
+
+    Raises:
+        ConfigError: Naming the first that is not.
+    """
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name}={value} must be greater than 0")

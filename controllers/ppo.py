@@ -1,0 +1,88 @@
+"""Proximal policy optimization with the masked slot policy."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import stable_baselines3
+from stable_baselines3.common.vec_env import VecEnv
+
+from rlnas.controllers.base import Controller, check_positive, episode_steps
+from rlnas.controllers.buffer import ChoiceBuffer
+from rlnas.controllers.policies import SlotPolicy
+
+
+class PPO(Controller, stable_baselines3.PPO):
+    """Stable-Baselines3's PPO, with a policy that masks illegal actions and an optimizer that sees only real choices.
+
+    Args:
+        env: Episodes in lock-step; its ``max_steps`` is an episode's length.
+        seed: Seed of the policy, its samples and its minibatches.
+        learning_rate: Step size of Adam.
+        n_steps: Steps of each episode in one rollout; by default one whole episode.
+        batch_size: Steps in a minibatch; by default the whole rollout.
+        n_epochs: Passes over a rollout.
+        gamma: Discount.
+        gae_lambda: Trade-off of bias and variance; 1 is the return minus the value.
+        clip_range: How far the probability of an action may move in one update.
+        ent_coef: Weight of the entropy of the legal actions.
+        vf_coef: Weight of the value's loss.
+        max_grad_norm: Gradients are clipped to this norm.
+        normalize_advantage: Shift and scale the advantages of a minibatch to mean 0 and deviation 1.
+        target_kl: Stop an update early beyond 1.5 times this divergence.
+        policy_kwargs: Further arguments of `SlotPolicy`.
+
+    References:
+        Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.
+    """
+
+    name: ClassVar[str] = "ppo"
+
+    def __init__(
+        self,
+        env: VecEnv,
+        *,
+        seed: int,
+        learning_rate: float = 5e-3,
+        n_steps: int | None = None,
+        batch_size: int | None = None,
+        n_epochs: int = 6,
+        gamma: float = 1.0,
+        gae_lambda: float = 1.0,
+        clip_range: float = 0.2,
+        ent_coef: float = 0.01,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        normalize_advantage: bool = True,
+        target_kl: float | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
+        check_positive(
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            clip_range=clip_range,
+        )
+        steps = episode_steps(env) if n_steps is None else n_steps
+        super().__init__(
+            SlotPolicy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=steps,
+            batch_size=steps * env.num_envs if batch_size is None else batch_size,
+            n_epochs=n_epochs,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            clip_range=clip_range,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            normalize_advantage=normalize_advantage,
+            target_kl=target_kl,
+            rollout_buffer_class=ChoiceBuffer,
+            policy_kwargs=dict(policy_kwargs or {}),
+            seed=seed,
+            device="cpu",
+        )

@@ -1,0 +1,155 @@
+"""REINFORCE with a moving-average baseline, on the same policy as PPO."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from rlnas.controllers.base import Controller, check_positive, episode_steps
+from rlnas.controllers.buffer import ChoiceBuffer
+from rlnas.controllers.policies import SlotPolicy
+from rlnas.errors import ConfigError
+
+
+class Reinforce(Controller, OnPolicyAlgorithm):
+    """The policy gradient of whole episodes, with the mean of past returns as baseline and no critic.
+
+    One gradient step a rollout: the mean over episodes of advantage x log-probability, summed over the steps of the episode
+    at which there was a choice. An episode's advantage is its own return-to-go minus the baseline, over the deviation of
+    past returns. Baseline and deviation come from the returns of earlier rollouts only; those of the present one enter
+    after its gradient step.
+
+    Args:
+        env: Episodes in lock-step; its ``max_steps`` is an episode's length.
+        seed: Seed of the policy and its samples.
+        learning_rate: Step size of Adam.
+        n_steps: Steps of each environment in one rollout, a multiple of the episode's length; by default one episode.
+        ent_coef: Weight of the entropy of the legal actions.
+        max_grad_norm: Gradients are clipped to this norm.
+        baseline_decay: Weight that past rollouts keep in baseline and deviation when one is added.
+        initial_baseline: Baseline of the first rollout: what a policy that knows nothing is measured by. The default is the
+            start network's reward where rewards are relative to it.
+        initial_deviation: Deviation of returns assumed in the first rollout.
+        min_deviation: Advantages are never divided by less: the noise of a reward, or less.
+        policy_kwargs: Further arguments of `SlotPolicy`.
+
+    Raises:
+        ConfigError: If ``n_steps`` is no multiple of the episode's length.
+
+    References:
+        Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992.
+        Zoph & Le, Neural Architecture Search with Reinforcement Learning, ICLR 2017, arXiv:1611.01578.
+    """
+
+    name: ClassVar[str] = "reinforce"
+
+    def __init__(
+        self,
+        env: VecEnv,
+        *,
+        seed: int,
+        learning_rate: float = 1e-2,
+        n_steps: int | None = None,
+        ent_coef: float = 0.01,
+        max_grad_norm: float = 0.5,
+        baseline_decay: float = 0.8,
+        initial_baseline: float = 1.0,
+        initial_deviation: float = 0.3,
+        min_deviation: float = 0.05,
+        policy_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
+        check_positive(
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            initial_deviation=initial_deviation,
+            min_deviation=min_deviation,
+        )
+        if not 0.0 <= baseline_decay < 1.0:
+            raise ConfigError(f"baseline_decay={baseline_decay} must lie in [0, 1)")
+        self.max_steps = episode_steps(env)
+        n_steps = self.max_steps if n_steps is None else n_steps
+        if n_steps % self.max_steps:
+            raise ConfigError(f"n_steps={n_steps} must be a multiple of the episode's length, {self.max_steps}")
+        self.baseline_decay = baseline_decay
+        self.min_deviation = min_deviation
+        self.baseline = initial_baseline
+        self.variance = initial_deviation**2
+        super().__init__(
+            SlotPolicy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=1.0,
+            gae_lambda=1.0,
+            ent_coef=ent_coef,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            rollout_buffer_class=ChoiceBuffer,
+            policy_kwargs={**(policy_kwargs or {}), "critic": False},
+            seed=seed,
+            device="cpu",
+        )
+
+    def train(self) -> None:
+        """One gradient step on the rollout, which enters the baseline only afterwards."""
+        episode_returns = self._episode_returns()
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        (batch,) = self.rollout_buffer.get()
+        _, log_prob, entropy = self.policy.evaluate_actions(batch.observations, batch.actions.long().flatten())
+        assert entropy is not None
+        loss = self._loss(log_prob, entropy, batch.returns, n_episodes=episode_returns.size)
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        self._n_updates += 1
+        self.logger.record("train/loss", loss.item())
+        self.logger.record("train/entropy_loss", -entropy.mean().item())
+        self.logger.record("train/baseline", self.baseline)
+        self.logger.record("train/deviation", self.deviation)
+        self.logger.record("train/n_updates", self._n_updates)
+        self._remember(episode_returns)
+
+    @property
+    def deviation(self) -> float:
+        """What advantages are divided by."""
+        return max(self.variance**0.5, self.min_deviation)
+
+    def state(self) -> dict[str, Any]:
+        """Baseline and variance of past returns."""
+        return {"baseline": self.baseline, "variance": self.variance}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up baseline and variance."""
+        self.baseline, self.variance = float(state["baseline"]), float(state["variance"])
+
+    def _loss(self, log_prob: Tensor, entropy: Tensor, returns: Tensor, *, n_episodes: int) -> Tensor:
+        """Scalar loss of the steps (T,) with a choice."""
+        advantages = (returns - self.baseline) / self.deviation
+        loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.ent_coef * entropy.mean()
+        return loss
+
+    def _episode_returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Returns of the rollout's episodes, before the buffer is flattened."""
+        buffer = self.rollout_buffer
+        begins = np.arange(buffer.buffer_size) % self.max_steps == 0
+        if not np.array_equal(buffer.episode_starts, np.repeat(begins[:, None], buffer.n_envs, axis=1)):
+            raise ConfigError(
+                "reinforce needs episodes that all end together after max_steps steps; use the batched environment"
+            )
+        return buffer.rewards.reshape(-1, self.max_steps, buffer.n_envs).sum(axis=1, dtype=np.float64).flatten()
+
+    def _remember(self, returns: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+        """Let a rollout's returns into baseline and variance."""
+        keep = self.baseline_decay
+        spread = float(np.mean((returns - self.baseline) ** 2))
+        self.baseline = keep * self.baseline + (1 - keep) * float(returns.mean())
+        self.variance = keep * self.variance + (1 - keep) * spread

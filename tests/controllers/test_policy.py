@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from rlnas.controllers import PPO, SlotPolicy, make_controller
+from rlnas.controllers.policies import NodeEncoder
+from rlnas.errors import ConfigError
+from rlnas.layout import STOP
+from tests.controllers.toy import Toy
+
+
+def make_policy(env: Toy, **arguments: object) -> SlotPolicy:
+    torch.manual_seed(0)
+    return SlotPolicy(env.observation_space, env.action_space, lambda _: 1e-2, **arguments)  # type: ignore[arg-type]
+
+
+def tensors(observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(values) for name, values in observation.items()}
+
+
+def sharpen(policy: SlotPolicy) -> None:
+    """Give the policy strong preferences, as training would."""
+    with torch.no_grad():
+        for head in (policy.variant_head, policy.stop_head):
+            head[-1].weight.normal_(std=3.0)
+
+
+def random_masks(env: Toy, n: int) -> dict[str, Tensor]:
+    """Observations with random masks, rows with a single legal action among them."""
+    rng = np.random.default_rng(0)
+    observation = {name: np.repeat(values[:1], n, axis=0) for name, values in env.reset().items()}
+    masks = rng.random((n, env.layout.n_actions)) < rng.random((n, 1)) * 0.6
+    masks[np.arange(n), rng.integers(env.layout.n_actions, size=n)] = True
+    observation["action_mask"] = masks.astype(np.int8)
+    observation["nodes"] = rng.uniform(-1, 1, observation["nodes"].shape).astype(np.float32)
+    return tensors(observation)
+
+
+def test_never_takes_a_masked_action() -> None:
+    policy = make_policy(Toy())
+    sharpen(policy)
+    observation = random_masks(Toy(), 4000)
+    legal = observation["action_mask"].bool()
+    rows = torch.arange(len(legal))
+    with torch.no_grad():
+        for deterministic in (False, True):
+            actions, _, log_prob = policy(observation, deterministic=deterministic)
+            assert legal[rows, actions].all()
+            assert torch.isfinite(log_prob).all()
+            predicted, _ = policy.predict({k: v.numpy() for k, v in observation.items()}, deterministic=deterministic)
+            assert legal[rows, torch.as_tensor(predicted)].all()
+            assert legal[rows, policy.get_distribution(observation).get_actions(deterministic=deterministic)].all()
+
+
+def test_the_mask_changes_the_outcome() -> None:
+    """The sharpened policy does want illegal actions, so the test above can fail."""
+    policy = make_policy(Toy())
+    sharpen(policy)
+    observation = random_masks(Toy(), 1000)
+    legal = observation["action_mask"].bool().clone()
+    observation["action_mask"] = torch.ones_like(observation["action_mask"])
+    actions, _, _ = policy(observation)
+    assert not legal[torch.arange(len(legal)), actions].all()
+
+
+def test_log_probability_is_that_of_the_action_taken() -> None:
+    policy = make_policy(Toy())
+    sharpen(policy)
+    observation = random_masks(Toy(), 500)
+    actions, values, log_prob = policy(observation)
+    again_values, again, entropy = policy.evaluate_actions(observation, actions)
+    torch.testing.assert_close(log_prob, again)
+    torch.testing.assert_close(values, again_values)
+    probabilities = policy.get_distribution(observation).distribution.probs
+    torch.testing.assert_close(log_prob.exp(), probabilities[torch.arange(500), actions])
+    assert (probabilities[observation["action_mask"] == 0] == 0).all()
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(500))
+    assert entropy is not None
+    safe = torch.where(probabilities > 0, probabilities, 1.0)
+    torch.testing.assert_close(entropy, -(probabilities * safe.log()).sum(-1))
+
+
+def test_entropy_and_probabilities_by_hand() -> None:
+    """With logits 0 the policy is uniform over the legal actions: entropy log n, log-probability -log n."""
+    env = Toy()
+    policy = make_policy(env)
+    with torch.no_grad():
+        for head in (policy.variant_head, policy.stop_head):
+            head[-1].weight.zero_()
+    observation = tensors(env.reset())
+    observation["action_mask"].zero_()
+    for row, n in enumerate((1, 2, 5)):
+        observation["action_mask"][row, :n] = 1
+    observation = {name: values[:3] for name, values in observation.items()}
+    _, log_prob, entropy = policy.evaluate_actions(observation, torch.zeros(3, dtype=torch.long))
+    expected = torch.log(torch.tensor([1.0, 2.0, 5.0]))
+    torch.testing.assert_close(entropy, expected)
+    torch.testing.assert_close(log_prob, -expected)
+
+
+def test_an_empty_mask_is_refused() -> None:
+    env = Toy()
+    observation = tensors(env.reset())
+    observation["action_mask"][3] = 0
+    policy = make_policy(env)
+    for call in (policy.forward, policy.get_distribution, policy.predict_values):
+        if call == policy.predict_values:
+            call(observation)  # no action is asked for
+        else:
+            with pytest.raises(AssertionError, match="without a legal action"):
+                call(observation)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("critic", [False, True])
+def test_every_parameter_gets_a_gradient(cell: str, bidirectional: bool, critic: bool) -> None:
+    env = Toy()
+    policy = make_policy(env, cell=cell, bidirectional=bidirectional, critic=critic)
+    observation = tensors(env.reset())
+    actions = torch.arange(env.num_envs)  # STOP and some pairs
+    values, log_prob, _ = policy.evaluate_actions(observation, actions)
+    loss = -(log_prob * torch.linspace(-1, 1, env.num_envs)).sum()
+    if critic:
+        loss = loss + (values - 1.0).square().mean()
+    loss.backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    optimized = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    assert optimized == {id(p) for p in policy.parameters()}
+
+
+def test_without_critic_there_is_no_value_head() -> None:
+    env = Toy()
+    policy = make_policy(env, critic=False)
+    assert not any("value" in name for name, _ in policy.named_parameters())
+    assert (policy.predict_values(tensors(env.reset())) == 0).all()
+
+
+def test_begins_nearly_uniform_and_stop_bias_shifts_stop() -> None:
+    env = Toy()
+    observation = tensors(env.reset())
+    legal = int(observation["action_mask"][0].sum())
+    uniform = make_policy(env).get_distribution(observation).distribution.probs[0]
+    assert (uniform[uniform > 0] * legal - 1).abs().max() < 0.1
+    biased = make_policy(env, stop_bias=2.0).get_distribution(observation).distribution
+    odds = (biased.probs[0, STOP] / biased.probs[0, 1]).item()
+    assert odds == pytest.approx(np.exp(2.0), rel=0.1)
+
+
+def test_one_policy_serves_networks_of_any_depth() -> None:
+    small, large = Toy(slots=4, nodes=4), Toy(slots=40, nodes=4)
+    policy = make_policy(small)
+    other = make_policy(large)
+    other.load_state_dict(policy.state_dict())
+    a, _ = policy.predict(small.reset(), deterministic=True)
+    b, _ = other.predict(large.reset(), deterministic=True)
+    assert a.tolist() == b.tolist()
+    left = policy.get_distribution(tensors(small.reset())).distribution.probs
+    right = other.get_distribution(tensors(large.reset())).distribution.probs
+    torch.testing.assert_close(left, right[:, : left.shape[1]])
+
+
+def test_empty_slots_change_nothing() -> None:
+    encoder = NodeEncoder(n_features=5, n_context=2, embedding_size=4, hidden_size=3, cell="gru", bidirectional=True)
+    nodes = torch.randn(2, 7, 5)
+    mask = torch.tensor([[1.0] * 3 + [0.0] * 4, [1.0] * 7])
+    context = torch.randn(2, 2)
+    before, pooled = encoder(nodes, mask, context)
+    nodes[0, 3:] = 9.0
+    after, pooled_after = encoder(nodes, mask, context)
+    torch.testing.assert_close(before, after)
+    torch.testing.assert_close(pooled, pooled_after)
+    assert (after[0, 3:] == 0).all()
+    nodes[0, 2] = 9.0
+    assert not torch.allclose(encoder(nodes, mask, context)[0][0, 0], before[0, 0])  # the RNN reads backward too
+
+
+def test_one_observation_without_batch() -> None:
+    env = Toy()
+    policy = make_policy(env)
+    action, _ = policy.predict({name: values[0] for name, values in env.reset().items()})
+    assert action.shape == ()
+
+
+def test_unknown_cell() -> None:
+    with pytest.raises(ConfigError, match="unknown cell 'gro'. Did you mean 'gru'"):
+        make_controller("ppo", Toy(), seed=0, arguments={"policy_kwargs": {"cell": "gro"}})
+    with pytest.raises(ConfigError, match="hidden_size=0"):
+        PPO(Toy(), seed=0, policy_kwargs={"hidden_size": 0})
