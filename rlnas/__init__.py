@@ -1,0 +1,50 @@
+"""Reinforcement-learning controllers that design neural networks by operators that keep their function.
+
+Importing the package registers its environments with Gymnasium and loads nothing heavy; the names below load what they
+need when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from rlnas.graph import Graph
+    from rlnas.network import Network, load
+    from rlnas.operators import OPERATORS, Operator, Site
+
+__version__ = "0.1.0"
+
+__all__ = ["OPERATORS", "Graph", "Network", "Operator", "Site", "__version__", "load"]
+
+_HOMES = {
+    "OPERATORS": "rlnas.operators",
+    "Operator": "rlnas.operators",
+    "Site": "rlnas.graph",
+    "Graph": "rlnas.graph",
+    "Network": "rlnas.network",
+    "load": "rlnas.network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rlnas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+gymnasium.register(
+    id="rlnas/Morph-v0",
+    entry_point="rlnas.envs:MorphEnv",
+    vector_entry_point="rlnas.envs:MorphVectorEnv",
+)
+gymnasium.register(
+    id="rlnas/MorphLatency-v0",
+    entry_point="rlnas.envs:MorphEnv",
+    vector_entry_point="rlnas.envs:MorphVectorEnv",
+    kwargs={"cost": "latency_ms"},
+    nondeterministic=True,
+)

@@ -1,0 +1,195 @@
+"""The settings of a search, as types; their values lie in YAML files under ``configs/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class TaskSettings:
+    """The data.
+
+    Attributes:
+        name: A task: digits, fashion_mnist or npz.
+        path: File or folder of the data, for tasks that need one.
+        options: Further options of the task, such as ``{train_size: 10000}``.
+    """
+
+    name: str = "digits"
+    path: str | None = None
+    options: dict[str, Any] | None = None
+
+
+@dataclass
+class SpaceSettings:
+    """Where an episode starts, and what it may do.
+
+    Attributes:
+        name: Kind of start network: conv_stages.
+        stages: Stages of the start network.
+        width: Channels of the start network.
+        variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``; all by default.
+        max_steps: Edits in one episode at most.
+        max_nodes: Nodes of a network at most.
+        max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's, or ``60%`` of it.
+        max_params: Limit on parameters, in the same forms.
+    """
+
+    name: str = "conv_stages"
+    stages: int = 3
+    width: int = 8
+    variants: list[str] | None = None
+    max_steps: int = 6
+    max_nodes: int = 48
+    max_macs: int | str | None = "4x"
+    max_params: int | str | None = None
+
+
+@dataclass
+class EvaluationSettings:
+    """How a network is judged during the search.
+
+    Attributes:
+        epochs: Passes over the training split from the inherited weights.
+        batch_size: Samples in a step of training.
+        learning_rate: Highest learning rate of the cosine schedule.
+        weight_decay: Decay of the weights.
+        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        workers: Processes that train candidates; 0 trains in the main process.
+        time_limit_s: Seconds after which an evaluation is given up.
+        start_epochs: Passes that train the start network from scratch.
+        start_evaluations: Evaluations of the start network that the reward refers to.
+    """
+
+    epochs: float = 3
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    weight_decay: float = 0.01
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    workers: int = 2
+    time_limit_s: float = 120
+    start_epochs: float = 3
+    start_evaluations: int = 8
+
+
+@dataclass
+class LatencySettings:
+    """How latency is measured.
+
+    Attributes:
+        batch_size: Samples in one call.
+        repeats: Timed rounds; the latency is their median.
+        warmup: Calls before the first timed one.
+    """
+
+    batch_size: int = 1
+    repeats: int = 30
+    warmup: int = 10
+
+
+@dataclass
+class RewardSettings:
+    """What the controller is paid for.
+
+    Attributes:
+        name: tangent, mnasnet_soft or mnasnet_hard.
+        cost: The cost that counts: latency_ms, macs or n_params.
+        target_ms: Target latency; beyond it the reward falls steeply.
+        target: Target of a cost that is not latency.
+        max_latency_ms: Limit on measured latency; a network above it is never the best.
+    """
+
+    name: str = "tangent"
+    cost: str = "latency_ms"
+    target_ms: float | None = None
+    target: float | None = None
+    max_latency_ms: float | None = None
+
+
+@dataclass
+class ControllerSettings:
+    """Who searches. A setting left at null is the controller's own default.
+
+    Attributes:
+        name: ppo, reinforce, random or local_search.
+        n_envs: Episodes in one batch.
+        learning_rate: Step size of the policy's optimizer.
+        ent_coef: Weight of the entropy bonus.
+        n_epochs: Passes over a rollout (ppo).
+        arguments: Further arguments of the controller.
+    """
+
+    name: str = "ppo"
+    n_envs: int = 10
+    learning_rate: float | None = None
+    ent_coef: float | None = None
+    n_epochs: int | None = None
+    arguments: dict[str, Any] | None = None
+
+
+@dataclass
+class FinalSettings:
+    """What happens after the search.
+
+    Attributes:
+        candidates: Best evaluations that are evaluated again.
+        seeds: Fresh seeds for each of them.
+        epochs: Passes over training and validation data that the winners are trained for.
+        random_baseline: Also run random search with as many evaluations, and compare with its winner.
+    """
+
+    candidates: int = 5
+    seeds: int = 3
+    epochs: float = 25
+    random_baseline: bool = True
+
+
+@dataclass
+class TrackingSettings:
+    """Where the run is logged beside ``events.jsonl``.
+
+    Attributes:
+        mode: W&B's mode: offline, online or disabled. By default WANDB_MODE, else online under a sweep agent, else offline.
+        project: W&B project.
+    """
+
+    mode: Literal["offline", "online", "disabled"] | None = None
+    project: str = "rlnas"
+
+
+@dataclass
+class RunSettings:
+    """Where the run's files go.
+
+    Attributes:
+        root: Folder of runs.
+        name: Name of the run's directory; by default the config's name and a number.
+    """
+
+    root: str = "runs"
+    name: str | None = None
+
+
+@dataclass
+class SearchSettings:
+    """A search.
+
+    Attributes:
+        evaluations: Networks that the controller may have evaluated.
+        seed: Seed of the controller and of every evaluation.
+        progress: Show a progress display.
+    """
+
+    evaluations: int = 150
+    seed: int = 0
+    progress: bool = True
+    task: TaskSettings = field(default_factory=TaskSettings)
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    latency: LatencySettings = field(default_factory=LatencySettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+    final: FinalSettings = field(default_factory=FinalSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    run: RunSettings = field(default_factory=RunSettings)

@@ -1,0 +1,77 @@
+"""Progress display of a search: evaluations done, the best so far, time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class SearchProgress:
+    """A bar a search; silent if not wanted or the output is no terminal, but for a line a stage.
+
+    Args:
+        console: Where to print.
+        enabled: False for no bars.
+    """
+
+    def __init__(self, console: Console, *, enabled: bool) -> None:
+        self.console = console
+        self._bars = Progress(
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+            disable=not (enabled and console.is_terminal),
+            refresh_per_second=4,
+        )
+        self._task: TaskID | None = None
+        self._best: dict[str, Any] | None = None
+
+    def __enter__(self) -> SearchProgress:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, total: int, *, done: int = 0) -> None:
+        """Begin a stage of so many evaluations."""
+        self._best = None
+        self._task = self._bars.add_task(name, total=total, completed=done, best="")
+        if self._bars.disable:
+            self.console.print(f"{name}: {total} evaluations" + (f", {done} of them done" if done else ""))
+
+    def evaluation(self, evaluation: dict[str, Any]) -> None:
+        """Count one evaluation."""
+        if self._task is None:
+            return
+        if evaluation["status"] == "ok" and (self._best is None or evaluation["reward"] > self._best["reward"]):
+            self._best = evaluation
+        self._bars.update(self._task, advance=1, best=describe(self._best))
+
+
+def describe(evaluation: dict[str, Any] | None) -> str:
+    """Accuracy, latency and reward in a few words."""
+    if evaluation is None:
+        return ""
+    words = [f"best {100 * evaluation['accuracy']:.1f} %"]
+    if evaluation.get("latency_ms") is not None:
+        words.append(f"{evaluation['latency_ms']:.3f} ms")
+    return " ".join([*words, f"reward {evaluation['reward']:.3f}"])

@@ -1,0 +1,202 @@
+"""A whole run: the search, random search beside it, the final comparison; begun or resumed, it goes the same way."""
+
+from __future__ import annotations
+
+import os
+import time
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from rlnas.cli.config import SearchSettings
+from rlnas.cli.final import Finished, Winner, choose, judge, read_evaluations, train_to_the_end, write_best
+from rlnas.cli.parse import flat
+from rlnas.cli.progress import SearchProgress
+from rlnas.cli.report import write_report
+from rlnas.cli.stages import controller_arguments, last_offset, run_stage
+from rlnas.controllers import make_controller
+from rlnas.envs import MorphVecEnv, Problem, make_problem
+from rlnas.errors import LimitError
+from rlnas.evaluation import Candidate
+from rlnas.latency import TorchMeter
+from rlnas.runs import RunDirectory
+from rlnas.tasks import Task, load_task
+from rlnas.tracking import TeeTracker, make_tracker, resolve_mode
+
+
+def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
+    """Check everything that a person can have got wrong, then make the run directory and search.
+
+    Returns:
+        Exit status.
+    """
+    task = _load_task(settings)
+    _check(settings, task)
+    agent_run = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+    name = settings.run.name or (f"{stem}-{agent_run}" if agent_run else None)
+    run = RunDirectory.create(settings.run.root, name, stem=stem, config=plain)
+    return _run(run, settings, plain, task)
+
+
+def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:
+    """Go on with a run from its last checkpoints; returns the exit status."""
+    return _run(run, settings, plain, _load_task(settings))
+
+
+def _load_task(settings: SearchSettings) -> Task:
+    options = dict(settings.task.options or {})
+    if settings.task.path is not None:
+        options["path"] = settings.task.path
+    return load_task(settings.task.name, **options)
+
+
+def _check(settings: SearchSettings, task: Task) -> None:
+    resolve_mode(settings.tracking.mode, os.environ)
+    env = MorphVecEnv(_problem(settings, task, None), n_envs=settings.controller.n_envs, seed=settings.seed)
+    make_controller(settings.controller.name, env, seed=settings.seed, arguments=controller_arguments(settings))
+
+
+def _recipe(settings: SearchSettings) -> dict[str, Any]:
+    chosen = settings.evaluation
+    return {
+        "batch_size": chosen.batch_size,
+        "optimizer": chosen.optimizer,
+        "learning_rate": chosen.learning_rate,
+        "weight_decay": chosen.weight_decay,
+    }
+
+
+def _problem(settings: SearchSettings, task: Task, run: RunDirectory | None) -> Problem:
+    space, evaluation, reward = settings.space, settings.evaluation, settings.reward
+    return make_problem(
+        task,
+        epochs=evaluation.epochs,
+        start_epochs=evaluation.start_epochs,
+        start_evaluations=evaluation.start_evaluations,
+        **_recipe(settings),
+        reward=reward.name,
+        cost=reward.cost,
+        target=reward.target,
+        target_ms=reward.target_ms,
+        max_latency_ms=reward.max_latency_ms,
+        meter=_meter(settings),
+        workers=evaluation.workers,
+        time_limit_s=evaluation.time_limit_s if evaluation.workers else None,
+        store=run.store if run else None,
+        starts=run.starts if run else None,
+        seed=settings.seed,
+        space=space.name,
+        stages=space.stages,
+        width=space.width,
+        variants=space.variants,
+        max_steps=space.max_steps,
+        max_nodes=space.max_nodes,
+        max_macs=space.max_macs,
+        max_params=space.max_params,
+    )
+
+
+def _meter(settings: SearchSettings) -> TorchMeter:
+    chosen = settings.latency
+    return TorchMeter(batch_size=chosen.batch_size, repeats=chosen.repeats, warmup=chosen.warmup)
+
+
+def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], task: Task) -> int:
+    torch.set_num_threads(1)
+    console = Console(highlight=False)
+    console.print(f"run directory: {run.path}")
+    begun = time.time()
+    problem = _problem(settings, task, run)
+    try:
+        tracker = make_tracker(
+            run.path,
+            mode=resolve_mode(settings.tracking.mode, os.environ),
+            project=settings.tracking.project,
+            config=flat(plain),
+            offset=last_offset(run),
+        )
+        try:
+            problem.service.prepare()
+            _search(run, settings, problem, tracker, console, begun=begun)
+        except (KeyboardInterrupt, SystemExit):
+            console.print(f"stopped; everything finished is saved. Go on with: rlnas resume {run.path}")
+            raise
+        finally:
+            tracker.close()
+    finally:
+        problem.close()
+    return 0
+
+
+def _search(
+    run: RunDirectory,
+    settings: SearchSettings,
+    problem: Problem,
+    tracker: TeeTracker,
+    console: Console,
+    *,
+    begun: float,
+) -> None:
+    searches = {"controller": settings.controller.name}
+    if settings.final.random_baseline and settings.controller.name != "random":
+        searches["random"] = "random"
+    reference = problem.reference
+    console.print(
+        f"start network: {100 * fmean(reference.accuracies):.2f} % on validation "
+        f"(mean of {len(reference.accuracies)} evaluations), "
+        f"{problem.space.start.n_params:,} parameters, {problem.space.start.macs:,} MACs"
+    )
+    with SearchProgress(console, enabled=settings.progress) as progress:
+        for stage, name in searches.items():
+            run_stage(
+                stage,
+                name,
+                controller_arguments(settings) if stage == "controller" else {},
+                settings=settings,
+                run=run,
+                problem=problem,
+                tracker=tracker,
+                progress=progress,
+            )
+    console.print("evaluating the best again with fresh seeds, and training the winners to the end")
+    winners = _winners(run, settings, problem, searches)
+    finished = train_to_the_end(
+        winners, problem=problem, settings=settings, meter=_meter(settings), recipe=_recipe(settings)
+    )
+    found = {name: read_evaluations(run.events, stage) for stage, name in searches.items()}
+    _keep_best(finished, run=run, problem=problem, settings=settings)
+    write_report(
+        run,
+        problem=problem,
+        finished=finished,
+        found=found,
+        main=settings.controller.name,
+        tracker=tracker,
+        console=console,
+        begun=begun,
+    )
+
+
+def _winners(run: RunDirectory, settings: SearchSettings, problem: Problem, searches: dict[str, str]) -> list[Winner]:
+    start = Candidate(problem.space.start, problem.start_id)
+    rows = [judge("start", start, (), problem=problem, settings=settings)] if _start_is_allowed(problem) else []
+    for stage, name in reversed(searches.items()):
+        rows.append(choose(name, read_evaluations(run.events, stage), problem=problem, settings=settings))
+    winners = [row for row in rows if row is not None]
+    if not winners:
+        raise LimitError(
+            "no network that was evaluated meets the limit on measured latency; raise reward.max_latency_ms"
+        )
+    return winners
+
+
+def _start_is_allowed(problem: Problem) -> bool:
+    return problem.space.limits.met_by(problem.space.start)
+
+
+def _keep_best(finished: list[Finished], *, run: RunDirectory, problem: Problem, settings: SearchSettings) -> None:
+    own = [f for f in finished if f.winner.name == settings.controller.name]
+    if own:
+        write_best(own[0], run=run, problem=problem)

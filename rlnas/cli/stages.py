@@ -1,0 +1,170 @@
+"""One search by one controller: learn, checkpoint, keep the best network current."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
+from rlnas.cli.config import SearchSettings
+from rlnas.cli.progress import SearchProgress
+from rlnas.controllers import make_controller
+from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback
+from rlnas.controllers.logging import make_logger
+from rlnas.envs import MorphVecEnv, Problem
+from rlnas.evaluation import Candidate
+from rlnas.graph import Graph, Site
+from rlnas.interchange import write_model
+from rlnas.runs import RunDirectory, write_text
+from rlnas.tracking import TeeTracker, Tracker, Value
+
+STAGES = ("controller", "random")
+"""The searches of a run: the controller's own, and random search beside it."""
+
+
+class StageTracker:
+    """Marks each evaluation with the search it belongs to; only the main search's numbers go on to W&B's history.
+
+    Args:
+        tracker: Where reports go.
+        stage: Name of the search.
+        main: False for a baseline.
+    """
+
+    def __init__(self, tracker: Tracker, stage: str, *, main: bool) -> None:
+        self._tracker = tracker
+        self._stage = stage
+        self._main = main
+
+    def log(self, values: Mapping[str, Value], *, step: int) -> None:
+        """Report numbers of the main search."""
+        if self._main:
+            self._tracker.log(values, step=step)
+
+    def event(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Report an event with the search's name."""
+        self._tracker.event(kind, {"search": self._stage, **data})
+
+    def close(self) -> None:
+        """The tracker under it is closed by its owner."""
+
+
+def controller_arguments(settings: SearchSettings) -> dict[str, Any]:
+    """Arguments that the settings give the controller; what is null is left to its defaults."""
+    chosen = settings.controller
+    named = {"learning_rate": chosen.learning_rate, "ent_coef": chosen.ent_coef, "n_epochs": chosen.n_epochs}
+    return {name: value for name, value in named.items() if value is not None} | (chosen.arguments or {})
+
+
+def batches(settings: SearchSettings) -> int:
+    """Batches of episodes that give at least the evaluations asked for."""
+    return -(-settings.evaluations // settings.controller.n_envs)
+
+
+def run_stage(
+    stage: str,
+    controller_name: str,
+    arguments: dict[str, Any],
+    *,
+    settings: SearchSettings,
+    run: RunDirectory,
+    problem: Problem,
+    tracker: TeeTracker,
+    progress: SearchProgress,
+) -> None:
+    """Search with one controller, from its last checkpoint if there is one.
+
+    Args:
+        stage: Name of the search: ``controller`` or ``random``.
+    """
+    main = stage == "controller"
+    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
+    total = batches(settings) * settings.controller.n_envs
+    keeper = BestKeeper(run, problem) if main else None
+
+    def on_evaluation(evaluation: dict[str, Any]) -> None:
+        progress.evaluation(evaluation)
+        if keeper is not None:
+            keeper.consider(evaluation)
+
+    counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation)
+    folder = run.checkpoints / stage
+    if (found := load_checkpoint(folder, env)) is not None:
+        controller, extra, problems = found
+        counts.restore(extra["counts"])
+        for problem_text in problems:
+            progress.console.print(f"passed over a checkpoint: {problem_text}")
+    else:
+        controller = make_controller(controller_name, env, seed=settings.seed, arguments=arguments)
+    controller.set_logger(make_logger(StageTracker(tracker, stage, main=main), evaluations=lambda: counts.evaluations))
+    progress.stage(controller_name, total, done=counts.evaluations)
+
+    def checkpoint() -> None:
+        save_checkpoint(folder, controller, {"counts": counts.state(), "offset": tracker.offset()})
+
+    left = total * env.max_steps - controller.num_timesteps
+    if left > 0:
+        controller.learn(left, callback=[counts, CheckpointCallback(checkpoint)], reset_num_timesteps=False)
+
+
+def last_offset(run: RunDirectory) -> int | None:
+    """Length that ``events.jsonl`` had at the run's last checkpoint: what is behind it will be played again."""
+    offsets = [extra["offset"] for stage in STAGES if (extra := last_extra(run.checkpoints / stage)) is not None]
+    return max(offsets) if offsets else 0 if run.events.exists() else None
+
+
+class BestKeeper:
+    """Keeps ``best/`` current: the feasible network of the highest reward so far, with its weights.
+
+    Args:
+        run: The run.
+        problem: What evaluated it.
+    """
+
+    def __init__(self, run: RunDirectory, problem: Problem) -> None:
+        self._run = run
+        self._problem = problem
+        self._metrics = run.best / "metrics.json"
+        self._reward = _reward_of(self._metrics)
+
+    def consider(self, evaluation: Mapping[str, Any]) -> None:
+        """Write an evaluated network if it is better than what is there."""
+        if evaluation["status"] != "ok" or (self._reward is not None and evaluation["reward"] <= self._reward):
+            return
+        service = self._problem.service
+        network = service.trained(evaluation["cache_key"])
+        if network is None:  # known from the store only: train it again, which gives the same weights
+            network = service.retrain(candidate_of(evaluation, self._problem), seed=evaluation["seed"]).trained
+            assert network is not None
+        task = service.task
+        write_model(
+            network,
+            self._run.best,
+            inputs=task.input_description,
+            outputs=f"logits of {task.n_classes} classes, shape (N, {task.n_classes})",
+        )
+        record = {"stage": "search", "split": "validation", **evaluation, "input": task.input_description}
+        write_text(self._metrics, json.dumps(record, indent=1) + "\n")
+        self._reward = evaluation["reward"]
+
+
+def candidate_of(evaluation: Mapping[str, Any], problem: Problem) -> Candidate:
+    """The candidate that an evaluation's record describes."""
+    edits = tuple(Site.from_json(site) for site in evaluation["edits"])
+    return Candidate(replay_graph(problem.space.start, edits, problem), problem.start_id, edits)
+
+
+def replay_graph(graph: Graph, edits: tuple[Site, ...], problem: Problem) -> Graph:
+    """The graph after a sequence of edits."""
+    for site in edits:
+        graph = problem.space.edited(graph, site)
+    return graph
+
+
+def _reward_of(path: Path) -> float | None:
+    try:
+        return float(json.loads(path.read_text())["reward"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
