@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
-import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -66,8 +65,7 @@ class Controller(BaseAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        if self._last_episode_starts is not None and not np.all(self._last_episode_starts):
-            self._last_obs = None  # a callback stopped the last batch half-way: begin with new episodes
+        self._last_obs = None  # begin with new episodes: the last ones may have been left half-way
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
 
@@ -81,6 +79,19 @@ def episode_steps(env: VecEnv) -> int:
         return int(env.get_attr("max_steps")[0])
     except AttributeError:
         raise ConfigError("the environment does not say how long an episode is: it has no max_steps") from None
+
+
+def rollout_steps(env: VecEnv, n_steps: int | None) -> int:
+    """Steps of a rollout: those of one episode, or ``n_steps``.
+
+    Raises:
+        ConfigError: If ``n_steps`` is no multiple of an episode's length, or that is not known.
+    """
+    length = episode_steps(env)
+    steps = length if n_steps is None else n_steps
+    if steps < 1 or steps % length:
+        raise ConfigError(f"n_steps={steps} must be a multiple of the episode's length, {length}")
+    return steps
 
 
 def check_positive(**values: float | None) -> None:

@@ -15,8 +15,8 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 class ChoiceBuffer(DictRolloutBuffer):
     """Stable-Baselines3's buffer without forced steps, those with a single legal action.
 
-    After STOP an episode waits, with STOP as its only legal action, until all episodes of the batch end. Such a step has
-    a probability of 1 and no entropy, so it carries no policy gradient, but it would weigh in the normalisation of
+    After STOP an episode waits, with STOP as its only legal action, until all episodes of the batch end. Such a step
+    has a probability of 1 and no entropy, so it carries no policy gradient, but it would weigh in the normalisation of
     advantages, in the mean entropy and in the loss of the value. Here it does not exist for the optimizer, and its
     value, which a bootstrapped return of an earlier step may ask for, is what followed it.
     """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 import stable_baselines3
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.controllers.base import Controller, check_positive, episode_steps
+from rlnas.controllers.base import Controller, check_positive, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.policies import SlotPolicy
+from rlnas.errors import ConfigError
 
 
 class PPO(Controller, stable_baselines3.PPO):
@@ -19,7 +21,7 @@ class PPO(Controller, stable_baselines3.PPO):
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.
         seed: Seed of the policy, its samples and its minibatches.
         learning_rate: Step size of Adam.
-        n_steps: Steps of each episode in one rollout; by default one whole episode.
+        n_steps: Steps of each environment in one rollout, a multiple of the episode's length; by default one episode.
         batch_size: Steps in a minibatch; by default the whole rollout.
         n_epochs: Passes over a rollout.
         gamma: Discount.
@@ -31,6 +33,9 @@ class PPO(Controller, stable_baselines3.PPO):
         normalize_advantage: Shift and scale the advantages of a minibatch to mean 0 and deviation 1.
         target_kl: Stop an update early beyond 1.5 times this divergence.
         policy_kwargs: Further arguments of `SlotPolicy`.
+
+    Raises:
+        ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
 
     References:
         Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.
@@ -60,29 +65,35 @@ class PPO(Controller, stable_baselines3.PPO):
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
             learning_rate=learning_rate,
-            n_steps=n_steps,
             batch_size=batch_size,
             n_epochs=n_epochs,
             clip_range=clip_range,
         )
-        steps = episode_steps(env) if n_steps is None else n_steps
-        super().__init__(
-            SlotPolicy,
-            env,
-            learning_rate=learning_rate,
-            n_steps=steps,
-            batch_size=steps * env.num_envs if batch_size is None else batch_size,
-            n_epochs=n_epochs,
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            clip_range=clip_range,
-            ent_coef=ent_coef,
-            vf_coef=vf_coef,
-            max_grad_norm=max_grad_norm,
-            normalize_advantage=normalize_advantage,
-            target_kl=target_kl,
-            rollout_buffer_class=ChoiceBuffer,
-            policy_kwargs=dict(policy_kwargs or {}),
-            seed=seed,
-            device="cpu",
-        )
+        steps = rollout_steps(env, n_steps)
+        size = steps * env.num_envs if batch_size is None else batch_size
+        if size == 1 and normalize_advantage:
+            raise ConfigError("batch_size=1 leaves nothing to normalise the advantages by")
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "You have specified a mini-batch size"
+            )  # a rollout has no fixed size here
+            super().__init__(
+                SlotPolicy,
+                env,
+                learning_rate=learning_rate,
+                n_steps=steps,
+                batch_size=size,
+                n_epochs=n_epochs,
+                gamma=gamma,
+                gae_lambda=gae_lambda,
+                clip_range=clip_range,
+                ent_coef=ent_coef,
+                vf_coef=vf_coef,
+                max_grad_norm=max_grad_norm,
+                normalize_advantage=normalize_advantage,
+                target_kl=target_kl,
+                rollout_buffer_class=ChoiceBuffer,
+                policy_kwargs=dict(policy_kwargs or {}),
+                seed=seed,
+                device="cpu",
+            )

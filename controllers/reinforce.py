@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from rlnas.controllers.base import Controller, check_positive, episode_steps
+from rlnas.controllers.base import LOCK_STEP, Controller, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.policies import SlotPolicy
 from rlnas.errors import ConfigError
+
+Returns = NDArray[np.float64]
 
 
 class Reinforce(Controller, OnPolicyAlgorithm):
     """The policy gradient of whole episodes, with the mean of past returns as baseline and no critic.
 
-    One gradient step a rollout: the mean over episodes of advantage x log-probability, summed over the steps of the episode
-    at which there was a choice. An episode's advantage is its own return-to-go minus the baseline, over the deviation of
-    past returns. Baseline and deviation come from the returns of earlier rollouts only; those of the present one enter
-    after its gradient step.
+    One gradient step a rollout: the mean over episodes of advantage x log-probability, summed over those steps of the
+    episode at which there was a choice. An episode's advantage is its own return-to-go minus the baseline, over the
+    deviation of past returns. Baseline and deviation come from the returns of earlier rollouts only; those of the
+    present one enter after its gradient step.
 
     Args:
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.
@@ -31,8 +35,8 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         ent_coef: Weight of the entropy of the legal actions.
         max_grad_norm: Gradients are clipped to this norm.
         baseline_decay: Weight that past rollouts keep in baseline and deviation when one is added.
-        initial_baseline: Baseline of the first rollout: what a policy that knows nothing is measured by. The default is the
-            start network's reward where rewards are relative to it.
+        initial_baseline: Baseline of the first rollout. The default is the start network's reward where rewards are
+            relative to it.
         initial_deviation: Deviation of returns assumed in the first rollout.
         min_deviation: Advantages are never divided by less: the noise of a reward, or less.
         policy_kwargs: Further arguments of `SlotPolicy`.
@@ -65,16 +69,12 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
             learning_rate=learning_rate,
-            n_steps=n_steps,
             initial_deviation=initial_deviation,
             min_deviation=min_deviation,
         )
         if not 0.0 <= baseline_decay < 1.0:
             raise ConfigError(f"baseline_decay={baseline_decay} must lie in [0, 1)")
         self.max_steps = episode_steps(env)
-        n_steps = self.max_steps if n_steps is None else n_steps
-        if n_steps % self.max_steps:
-            raise ConfigError(f"n_steps={n_steps} must be a multiple of the episode's length, {self.max_steps}")
         self.baseline_decay = baseline_decay
         self.min_deviation = min_deviation
         self.baseline = initial_baseline
@@ -83,7 +83,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
             SlotPolicy,
             env,
             learning_rate=learning_rate,
-            n_steps=n_steps,
+            n_steps=rollout_steps(env, n_steps),
             gamma=1.0,
             gae_lambda=1.0,
             ent_coef=ent_coef,
@@ -107,7 +107,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         assert entropy is not None
         loss = self._loss(log_prob, entropy, batch.returns, n_episodes=episode_returns.size)
         self.policy.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         self._n_updates += 1
@@ -121,7 +121,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
     @property
     def deviation(self) -> float:
         """What advantages are divided by."""
-        return max(self.variance**0.5, self.min_deviation)
+        return max(math.sqrt(self.variance), self.min_deviation)
 
     def state(self) -> dict[str, Any]:
         """Baseline and variance of past returns."""
@@ -137,17 +137,16 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.ent_coef * entropy.mean()
         return loss
 
-    def _episode_returns(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def _episode_returns(self) -> Returns:
         """Returns of the rollout's episodes, before the buffer is flattened."""
         buffer = self.rollout_buffer
         begins = np.arange(buffer.buffer_size) % self.max_steps == 0
         if not np.array_equal(buffer.episode_starts, np.repeat(begins[:, None], buffer.n_envs, axis=1)):
-            raise ConfigError(
-                "reinforce needs episodes that all end together after max_steps steps; use the batched environment"
-            )
-        return buffer.rewards.reshape(-1, self.max_steps, buffer.n_envs).sum(axis=1, dtype=np.float64).flatten()
+            raise ConfigError(LOCK_STEP)
+        returns: Returns = buffer.rewards.reshape(-1, self.max_steps, buffer.n_envs).sum(axis=1, dtype=np.float64)
+        return returns.flatten()
 
-    def _remember(self, returns: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    def _remember(self, returns: Returns) -> None:
         """Let a rollout's returns into baseline and variance."""
         keep = self.baseline_decay
         spread = float(np.mean((returns - self.baseline) ** 2))

@@ -24,8 +24,8 @@ Masks = NDArray[np.bool_]
 class SearchController(Controller):
     """Plays batches of whole episodes; what follows from them is a subclass's business.
 
-    Callbacks, loggers, ``num_timesteps``, ``learn`` and ``predict`` are those of Stable-Baselines3. All randomness comes
-    from an own generator.
+    Callbacks, loggers, ``num_timesteps``, ``learn`` and ``predict`` are those of Stable-Baselines3. All randomness
+    comes from an own generator.
 
     Args:
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.

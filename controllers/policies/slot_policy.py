@@ -18,9 +18,9 @@ from rlnas.layout import Layout
 class SlotPolicy(ActorCriticPolicy):
     """A masked categorical policy over STOP and the (slot, variant) pairs of the observation's layout.
 
-    Logits of illegal actions are the lowest float before the softmax, wherever a distribution is made: when acting, when
-    a rollout is evaluated again (with the masks stored in it), and in ``predict``. The result is a true policy gradient,
-    and the entropy is that of the legal actions. No parameter depends on the number of slots.
+    Logits of illegal actions are the lowest float before the softmax, wherever a distribution is made: when acting,
+    when a rollout is evaluated again (with the masks stored in it), and in ``predict``. The result is a true policy
+    gradient, and the entropy is that of the legal actions. No parameter depends on the number of slots.
 
     Args:
         observation_space: Entries and sizes of `rlnas.layout`.
@@ -74,13 +74,12 @@ class SlotPolicy(ActorCriticPolicy):
         encoder = NodeEncoder(**self._encoder_sizes, cell=self._cell, bidirectional=self._bidirectional)
         self.encoder = encoder
         self.variant_head = _head(encoder.node_size + encoder.pooled_size, self._head_size, self.layout.variants)
-        self.stop_head = _head(encoder.pooled_size, self._head_size, 1)
-        nn.init.constant_(self.stop_head[-1].bias, self._stop_bias)
+        self.stop_head = _head(encoder.pooled_size, self._head_size, 1, bias=self._stop_bias)
         if self._critic:
             self.value_head = _head(encoder.pooled_size, self._head_size, 1)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
-    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Choose one action for each observation: (actions (B,), values (B, 1), log-probabilities (B,))."""
         embeddings, pooled = self._encode(obs)
         distribution = self._distribution(obs, embeddings, pooled)
@@ -130,9 +129,9 @@ def _length(space: spaces.Space[Any]) -> int:
     return space.shape[0]
 
 
-def _head(n_inputs: int, hidden: int, n_outputs: int) -> nn.Sequential:
+def _head(n_inputs: int, hidden: int, n_outputs: int, *, bias: float = 0.0) -> nn.Sequential:
     """Two layers; the last one small, so that the policy begins nearly uniform and the value near 0."""
     last = nn.Linear(hidden, n_outputs)
     nn.init.orthogonal_(last.weight, gain=0.01)
-    nn.init.zeros_(last.bias)
+    nn.init.constant_(last.bias, bias)
     return nn.Sequential(nn.Linear(n_inputs, hidden), nn.Tanh(), last)

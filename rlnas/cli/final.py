@@ -15,7 +15,7 @@ from rlnas.envs import Problem
 from rlnas.errors import RunError
 from rlnas.evaluation import Candidate, Service, TrainingEvaluator
 from rlnas.interchange import write_model
-from rlnas.latency import Latency, Meter
+from rlnas.latency import Latency
 from rlnas.network import Network
 from rlnas.report.statistics import Estimate, mean_interval
 from rlnas.runs import RunDirectory
@@ -113,7 +113,7 @@ def judge(
 
 
 def train_to_the_end(
-    winners: Sequence[Winner], *, problem: Problem, settings: SearchSettings, meter: Meter, recipe: dict[str, Any]
+    winners: Sequence[Winner], *, problem: Problem, settings: SearchSettings, recipe: dict[str, Any]
 ) -> list[Finished]:
     """Train each winner on training and validation data in the same way, and score it once on the test split.
 
@@ -141,7 +141,8 @@ def train_to_the_end(
     finally:
         search.training_intervals.extend(service.training_intervals)
     begun = time.time()
-    latencies = meter.measure(networks)
+    assert search.meter is not None
+    latencies = search.meter.measure(networks)
     search.measuring_intervals.append((begun, time.time()))
     return [Finished(*row) for row in zip(winners, networks, accuracies, latencies, strict=True)]
 

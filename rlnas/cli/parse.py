@@ -118,10 +118,8 @@ def _check_ranges(plain: dict[str, Any]) -> None:
 def _one_line(message: str, keys: list[str], words: Sequence[str]) -> str:
     """jsonargparse's message in one line, with the nearest key where one is unknown."""
     group = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
-    plain = re.search(r"unrecognized arguments: (?:--)?([\w.]+)", message) or re.search(
-        r"does not accept option '([\w.]+)'|[Nn]o action for (?:destination )?(?:key )?['\"]([\w.]+)['\"]", message
-    )
-    unknown = f"{group[1]}.{group[2]}" if group else next((g for g in plain.groups() if g), None) if plain else None
+    plain = re.search(r"unrecognized arguments: (?:--)?([\w.]+)|Option '([\w.]+)' is not accepted", message)
+    unknown = f"{group[1]}.{group[2]}" if group else (plain[1] or plain[2]) if plain else None
     if unknown is not None:
         near = difflib.get_close_matches(unknown, keys, n=1, cutoff=0.5)
         last = [key for key in keys if key.rsplit(".", 1)[-1] == unknown.rsplit(".", 1)[-1]]

@@ -49,7 +49,7 @@ def write_report(
         run.pareto_png,
         [_point(e, cost) for e in evaluations if e["status"] == "ok"],
         start=_start_point(problem, cost),
-        winners={f.winner.name: _final_point(f, cost) for f in finished if f.winner.name != "start"},
+        winners={f.winner.name: _final_point(f, cost) for f in reversed(finished) if f.winner.name != "start"},
         cost=cost,
         limit=_limit(problem, cost),
         title=f"{problem.service.task.name}: {len(evaluations)} evaluations by {main}",

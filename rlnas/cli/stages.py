@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
@@ -17,6 +18,7 @@ from rlnas.envs import MorphVecEnv, Problem
 from rlnas.evaluation import Candidate
 from rlnas.graph import Graph, Site
 from rlnas.interchange import write_model
+from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
 from rlnas.runs import RunDirectory, write_text
 from rlnas.tracking import TeeTracker, Tracker, Value
 
@@ -83,17 +85,20 @@ def run_stage(
     env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
     total = batches(settings) * settings.controller.n_envs
     keeper = BestKeeper(run, problem) if main else None
+    covered = Hypervolume(problem)
 
     def on_evaluation(evaluation: dict[str, Any]) -> None:
         progress.evaluation(evaluation)
         if keeper is not None:
             keeper.consider(evaluation)
+            covered.add(evaluation, tracker, step=counts.evaluations)
 
     counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation)
     folder = run.checkpoints / stage
     if (found := load_checkpoint(folder, env)) is not None:
         controller, extra, problems = found
         counts.restore(extra["counts"])
+        covered.restore(extra["front"])
         for problem_text in problems:
             progress.console.print(f"passed over a checkpoint: {problem_text}")
     else:
@@ -102,11 +107,42 @@ def run_stage(
     progress.stage(controller_name, total, done=counts.evaluations)
 
     def checkpoint() -> None:
-        save_checkpoint(folder, controller, {"counts": counts.state(), "offset": tracker.offset()})
+        save_checkpoint(folder, controller, {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()})
 
     left = total * env.max_steps - controller.num_timesteps
     if left > 0:
         controller.learn(left, callback=[counts, CheckpointCallback(checkpoint)], reset_num_timesteps=False)
+
+
+class Hypervolume:
+    """Logs ``search/hypervolume``: the share of the ranges around the start network that the evaluations dominate.
+
+    Args:
+        problem: Its reward says what the cost is.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        reference = problem.reward.reference
+        self._cost = problem.reward.cost
+        value = reference.cost(self._cost)
+        assert value is not None
+        self._ranges = Ranges.around(Point(fmean(reference.accuracies), value))
+        self._points: list[Point] = []
+
+    def add(self, evaluation: Mapping[str, Any], tracker: Tracker, *, step: int) -> None:
+        """Count one more evaluation."""
+        if evaluation["status"] == "ok":
+            points = [*self._points, Point(evaluation["accuracy"], evaluation[self._cost])]
+            self._points = [points[i] for i in front(points)]
+        tracker.log({"search/hypervolume": relative_hypervolume(self._points, ranges=self._ranges)}, step=step)
+
+    def state(self) -> list[list[float]]:
+        """The front so far, as JSON values."""
+        return [[point.accuracy, point.cost] for point in self._points]
+
+    def restore(self, state: list[list[float]]) -> None:
+        """Take up what `state` gave."""
+        self._points = [Point(*pair) for pair in state]
 
 
 def last_offset(run: RunDirectory) -> int | None:

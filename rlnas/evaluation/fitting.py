@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +15,6 @@ from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation.optimizers import OPTIMIZERS, FlatOptimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-OptimizerName = Literal["sgd", "adamw"]
 
 ACTIVATION_BUDGET_BYTES = 32 * 2**20
 MAX_INFERENCE_BATCH = 1024
@@ -46,7 +44,7 @@ class Schedule:
 
     epochs: float
     batch_size: int
-    optimizer: OptimizerName
+    optimizer: str
     learning_rate: float
     momentum: float
     weight_decay: float

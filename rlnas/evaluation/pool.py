@@ -192,8 +192,9 @@ class WorkerPool:
             worker.enter(State.IDLE)
         elif header["kind"] == "broken":
             self._drop(worker)
-            what = "the evaluator and the task" if header["what"] == "setup" else "a start network"
-            raise EvaluationError(f"a worker process cannot take over {what}: {header['reason']}")
+            if header["what"] == "start" or worker.setup == self._setups:  # else it was for an earlier run
+                what = "the evaluator and the task" if header["what"] == "setup" else "a start network"
+                raise EvaluationError(f"a worker process cannot take over {what}: {header['reason']}")
         else:
             worker.enter(State.IDLE)
             return Ended(worker.job, Outcome.from_message(header, body), died=False)

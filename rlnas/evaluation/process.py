@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -105,6 +106,7 @@ class Worker:
 @contextmanager
 def _child_settings() -> Iterator[None]:
     """What a process inherits when it is started: one thread, and Ctrl-C blocked even while it imports."""
+    resource_tracker.ensure_running()  # else the first process starts it, which lets Ctrl-C through again
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     os.environ.update(ENVIRONMENT)

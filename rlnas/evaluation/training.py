@@ -15,7 +15,6 @@ from rlnas.errors import ConfigError, EvaluationError
 from rlnas.evaluation.build import plain_copy
 from rlnas.evaluation.fitting import (
     Diverged,
-    OptimizerName,
     Schedule,
     fit,
     inference_batch,
@@ -59,7 +58,7 @@ class TrainingEvaluator:
     task: Task
     epochs: float = 3.0
     batch_size: int = 32
-    optimizer: OptimizerName = "sgd"
+    optimizer: str = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4

@@ -58,6 +58,7 @@ def _serve(pipe: Connection) -> None:
         if header["kind"] != "job":
             try:
                 if header["kind"] == "setup":
+                    evaluator = task = None
                     evaluator, task = pickle.loads(body)  # made by the pool in our parent process
                     pipe.send_bytes(pack({"kind": "ready"}))
                 else:

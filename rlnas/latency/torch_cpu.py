@@ -86,6 +86,9 @@ class TorchMeter:
         self._baseline_ms: float | None = None
         self._reference: Run | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_reference": None}
+
     @property
     def description(self) -> Mapping[str, Any]:
         """Settings, runtime and processor."""
@@ -180,9 +183,10 @@ class TorchMeter:
 def reference_network() -> nn.Module:
     """The fixed network that drift is measured with; like a small candidate, part dispatch and part arithmetic."""
     layers: list[nn.Module] = []
-    for before, after in ((REFERENCE_SHAPE[0], 16), (16, 16), (16, 16)):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
+    with torch.random.fork_rng(devices=[]):  # fresh layers draw from the global generator, which is the controller's
+        for before, after in ((REFERENCE_SHAPE[0], 16), (16, 16), (16, 16)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        module = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10)).eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False).fill_(0.01)
     return module

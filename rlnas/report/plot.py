@@ -136,6 +136,7 @@ def _draw_evaluations(figure: Figure, axes: Axes, numbered: Sequence[tuple[int, 
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
     bar = figure.colorbar(dots, ax=axes, pad=0.015, aspect=34)
+    bar.ax.yaxis.get_major_locator().set_params(integer=True)
     bar.set_label("evaluation", color=_INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=_MUTED, labelcolor=_INK, length=0)

@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_version(tmp_path: Path) -> None:
     controller, _ = undisturbed("ppo", 1)
     controller.arguments = controller.arguments | {"no_longer_known": 1}
     controller.save(tmp_path)
-    with pytest.raises(StoreError, match="does not fit this version.*no_longer_known"):
+    with pytest.raises(StoreError, match=r"does not fit this version.*no_longer_known"):
         checkpoint.load(tmp_path, Toy())
 
 

@@ -187,7 +187,7 @@ def test_one_observation_without_batch() -> None:
 
 
 def test_unknown_cell() -> None:
-    with pytest.raises(ConfigError, match="unknown cell 'gro'. Did you mean 'gru'"):
+    with pytest.raises(ConfigError, match=r"unknown cell 'gro'\. Did you mean 'gru'"):
         make_controller("ppo", Toy(), seed=0, arguments={"policy_kwargs": {"cell": "gro"}})
     with pytest.raises(ConfigError, match="hidden_size=0"):
         PPO(Toy(), seed=0, policy_kwargs={"hidden_size": 0})
