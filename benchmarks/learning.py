@@ -2,10 +2,10 @@
 
     python benchmarks/learning.py --seeds 8 --jobs 2
 
-For each seed, every controller gets the same start network, the same evaluation seed and 150 evaluations. Printed: the
-mean reward of the last 50 evaluations, with the 95 % interval of its difference to random search and to the start
-network over the seeds; and the winner of each search, chosen by three fresh seeds for each of its five best networks and
-then judged by three more.
+For each seed, every controller gets the same start network, the same evaluation seed and 150 evaluations. Printed:
+the mean reward of the last 50 evaluations, with the 95 % interval of its difference to random search and to the start
+network over the seeds; and the winner of each search, chosen by three fresh seeds for each of its five best networks
+and then judged by three more.
 """
 
 from __future__ import annotations

@@ -19,16 +19,18 @@ from rlnas.graph import OPS
 
 
 class MorphEnv(gym.Env[Observation, np.int64]):
-    """## Description
-    An episode starts from a trained network and edits it with operators that keep or nearly keep its function. When the
-    episode ends, the edited network is trained briefly from its inherited weights, and the reward tells how its accuracy
-    and cost compare with the start network's.
+    """Architecture design as editing.
+
+    ## Description
+    An episode starts from a trained network and edits it with operators that keep or nearly keep its function. When
+    the episode ends, the edited network is trained briefly from its inherited weights, and the reward tells how its
+    accuracy and cost compare with the start network's.
 
     ## Action Space
-    `Discrete(1 + slots * variants)`: 0 is STOP; `1 + slot * variants + variant` applies the space's variant, an operator
-    with its amount, at the node in that slot. Slots number the nodes in canonical topological order. An illegal action
-    changes nothing, uses a step and sets `info["illegal_action"]`; `action_masks()` and the `action_mask` entry tell
-    which are legal.
+    `Discrete(1 + slots * variants)`: 0 is STOP; `1 + slot * variants + variant` applies the space's variant, an
+    operator with its amount, at the node in that slot. Slots number the nodes in canonical topological order. An
+    illegal action changes nothing, uses a step and sets `info["illegal_action"]`; `action_masks()` and the
+    `action_mask` entry tell which are legal.
 
     ## Observation Space
     A flat `Dict`; see `rlnas.layout` for the meaning of each column.
@@ -41,8 +43,8 @@ class MorphEnv(gym.Env[Observation, np.int64]):
     | `action_mask` | MultiBinary | number of actions |
 
     ## Rewards
-    0 until the end, then the reward of the evaluated network: by default the tangent of its validation accuracy relative
-    to the start network's, times (MACs / start MACs)^-0.07. A network that fails, or lies over a limit because illegal
+    0 until the end, then the reward of the evaluated network: by default the tangent of its validation accuracy
+    relative to the start network's, times (MACs / start MACs)^-0.07. A network that fails, or lies over a limit because illegal
     actions used up the steps, gets 0.
 
     ## Starting State
@@ -69,7 +71,7 @@ class MorphEnv(gym.Env[Observation, np.int64]):
             raise SpaceError(f"render_mode={render_mode!r} is not known; use 'ansi' or None")
         self.problem = make_problem(**settings) if problem is None else problem
         self.render_mode = render_mode
-        self.observation_space = observation_space(self.problem.space.layout)
+        self.observation_space: gym.Space[Any] = observation_space(self.problem.space.layout)
         self.action_space = action_space(self.problem.space.layout)
         self._evaluation_seed = seed
         self._episode = Episode(self.problem.space)
@@ -103,7 +105,7 @@ class MorphEnv(gym.Env[Observation, np.int64]):
         mask[list(self._episode.legal().actions)] = True
         return mask
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """The network as a table, one node a line."""
         if self.render_mode is None:
             return None
@@ -152,9 +154,14 @@ class MorphEnv(gym.Env[Observation, np.int64]):
         return twin
 
     def replay(self, record: dict[str, Any]) -> tuple[float, dict[str, Any]]:
-        """Play an episode again from its record (``seed`` and ``actions``, as in ``info``): its reward and last info."""
+        """Play an episode again from its record, ``seed`` and ``actions`` as in ``info``.
+
+        Returns:
+            Its reward and last info.
+        """
         self.reset(seed=int(record["seed"]))
-        reward, info = 0.0, {}
+        reward = 0.0
+        info: dict[str, Any] = {}
         for action in record["actions"]:
             _, reward, ended, _, info = self.step(np.int64(action))
             if ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def _features(graph: Graph, id: str, place: dict[str, int], slots: int) -> dict[
     if family == "conv" and is_depthwise(node, graph.input_shapes(id)):
         family = "depthwise"
     assert family in OP_FAMILIES
-    attrs = dict(node.attrs)
+    attrs: dict[str, Any] = dict(node.attrs)
     params, macs = graph.node_costs[id]
     values = {
         f"is_{family}": 1.0,

@@ -101,6 +101,8 @@ class Problem:
     def _outcome(self, reward: Reward, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         value = reward(metrics)
+        status: str
+        reason: str | None
         if evaluation is None:
             status, reason = "infeasible", f"over the limit {self.space.limits}"
         elif metrics is not None and not reward.feasible(metrics):

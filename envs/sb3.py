@@ -34,7 +34,7 @@ class MorphVecEnv(VecEnv):
         layout = problem.space.layout
         super().__init__(n_envs, observation_space(layout), action_space(layout))
 
-    def reset(self) -> dict[str, NDArray[Any]]:  # type: ignore[override]
+    def reset(self) -> dict[str, NDArray[Any]]:
         self._begun = time.perf_counter()
         self.reset_infos = [{} for _ in range(self.num_envs)]
         return _stack(self.batch.reset())
@@ -42,7 +42,7 @@ class MorphVecEnv(VecEnv):
     def step_async(self, actions: NDArray[Any]) -> None:
         self._actions = [int(a) for a in actions]
 
-    def step_wait(  # type: ignore[override]
+    def step_wait(
         self,
     ) -> tuple[dict[str, NDArray[Any]], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         transitions = self.batch.step(self._actions)

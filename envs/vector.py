@@ -39,9 +39,7 @@ class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = False
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Batch, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Batch, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.batch.seed = seed
@@ -53,8 +51,8 @@ class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
     ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         none = np.zeros(self.num_envs, dtype=np.bool_)
         if self._ended:
-            observations, infos = self.reset()
-            return observations, np.zeros(self.num_envs), none, none.copy(), infos
+            observations, nothing = self.reset()
+            return observations, np.zeros(self.num_envs), none, none.copy(), nothing
         transitions = self.batch.step([int(a) for a in actions])
         self._ended = transitions[0].ended
         infos: dict[str, Any] = {}

@@ -2,8 +2,8 @@
 
     python docs/examples/sb3_ppo.py --timesteps 2000
 
-SB3's PPO knows nothing of action masks, so it takes illegal actions; they change nothing and use up a step. The policy of
-``rlnas.controllers`` masks them instead and learns much faster (see the README).
+SB3's PPO knows nothing of action masks, so it takes illegal actions; they change nothing and use up a step. The
+controllers of ``rlnas.controllers`` mask them instead.
 """
 
 from __future__ import annotations

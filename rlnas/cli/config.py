@@ -150,7 +150,8 @@ class TrackingSettings:
     """Where the run is logged beside ``events.jsonl``.
 
     Attributes:
-        mode: W&B's mode: offline, online or disabled. By default WANDB_MODE, else online under a sweep agent, else offline.
+        mode: W&B's mode: offline, online or disabled. By default WANDB_MODE, else online under a sweep agent, else
+            offline.
         project: W&B project.
     """
 

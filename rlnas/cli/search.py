@@ -162,9 +162,7 @@ def _search(
             )
     console.print("evaluating the best again with fresh seeds, and training the winners to the end")
     winners = _winners(run, settings, problem, searches)
-    finished = train_to_the_end(
-        winners, problem=problem, settings=settings, recipe=_recipe(settings)
-    )
+    finished = train_to_the_end(winners, problem=problem, settings=settings, recipe=_recipe(settings))
     found = {name: read_evaluations(run.events, stage) for stage, name in searches.items()}
     _keep_best(finished, run=run, problem=problem, settings=settings)
     write_report(

@@ -107,7 +107,8 @@ def run_stage(
     progress.stage(controller_name, total, done=counts.evaluations)
 
     def checkpoint() -> None:
-        save_checkpoint(folder, controller, {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()})
+        extra = {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()}
+        save_checkpoint(folder, controller, extra)
 
     left = total * env.max_steps - controller.num_timesteps
     if left > 0:

@@ -29,8 +29,9 @@ def _image(node: Node, shape: Shape) -> tuple[int, int, int]:
 
 
 def _window(node: Node, size: int, axis: int, *, ceil: bool = False) -> int:
-    dilation = node["dilation"][axis] if any(k == "dilation" for k, _ in node.attrs) else 1
-    padding, stride = node["padding"][axis], node["stride"][axis]
+    dilation: int = node["dilation"][axis] if any(k == "dilation" for k, _ in node.attrs) else 1
+    padding: int = node["padding"][axis]
+    stride: int = node["stride"][axis]
     span = dilation * (node["kernel_size"][axis] - 1) + 1
     free = size + 2 * padding - span
     out = (-(-free // stride) if ceil else free // stride) + 1

@@ -135,8 +135,11 @@ def _draw_evaluations(figure: Figure, axes: Axes, numbered: Sequence[tuple[int, 
             zorder=7,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
         )
+    from matplotlib.ticker import MaxNLocator
+
     bar = figure.colorbar(dots, ax=axes, pad=0.015, aspect=34)
-    bar.ax.yaxis.get_major_locator().set_params(integer=True)
+    bar.locator = MaxNLocator(integer=True)
+    bar.update_ticks()
     bar.set_label("evaluation", color=_INK)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=_MUTED, labelcolor=_INK, length=0)

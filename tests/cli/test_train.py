@@ -126,10 +126,11 @@ def test_same_seed_with_one_worker_inline_and_two(finished: Path, tmp_path: Path
 
 
 def test_resume_of_a_finished_run_changes_nothing(finished: Path) -> None:
-    before = evaluations(finished), evaluations(finished, "random"), (finished / "best" / "model.py").read_text()
+    model = finished / "best" / "model.py"
+    before = evaluations(finished), evaluations(finished, "random"), model.read_text()
     done = rlnas("resume", str(finished), folder=finished.parents[1])
     assert done.returncode == 0, done.stderr
-    assert before == (evaluations(finished), evaluations(finished, "random"), (finished / "best" / "model.py").read_text())
+    assert before == (evaluations(finished), evaluations(finished, "random"), model.read_text())
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
