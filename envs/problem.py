@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rlnas.envs.episode import Episode
-from rlnas.evaluation import Candidate, Evaluation, Evaluator, Service, evaluate_start
+from rlnas.evaluation import Candidate, Evaluation, Evaluator, OnResult, Service, evaluate_start
 from rlnas.network import Network
 from rlnas.rewards import Reference, Reward
 from rlnas.spaces import MorphSpace
@@ -33,6 +33,9 @@ class Problem:
         make_reward: Called with ``reference=`` the start network's figures, gives the reward.
         seed: Seed of the start network's own evaluations.
         start_evaluations: How often the start network is evaluated.
+
+    Attributes:
+        on_result: Called with (index in its batch, evaluation) as each result comes in; for progress displays.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Problem:
         self._make_start = make_start
         self._make_reward = make_reward
         self._start_evaluations = start_evaluations
+        self.on_result: OnResult | None = None
 
     @cached_property
     def start_id(self) -> str:
@@ -87,7 +91,7 @@ class Problem:
         reward = self.reward  # also trains the start network, if that is still to be done
         inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
-        found = iter(self.service.evaluate(candidates, seed=seed) if candidates else [])
+        found = iter(self._evaluate(candidates, seed))
         return [
             self._outcome(reward, episode, next(found) if ok else None, seed)
             for episode, ok in zip(episodes, inside, strict=True)
@@ -96,7 +100,10 @@ class Problem:
     def judge(self, candidates: Sequence[Candidate], *, seed: int) -> list[tuple[Evaluation, float]]:
         """Evaluate candidates that did not come from episodes: each with its reward."""
         reward = self.reward
-        return [(e, reward(e.metrics)) for e in self.service.evaluate(candidates, seed=seed)]
+        return [(e, reward(e.metrics)) for e in self._evaluate(candidates, seed)]
+
+    def _evaluate(self, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
+        return self.service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
     def _outcome(self, reward: Reward, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None

@@ -126,7 +126,7 @@ def train_to_the_end(
     service = Service(evaluator, search.task, starts=search.starts, store=search.store)
     try:
         candidates = [winner.candidate for winner in winners]
-        done = service.evaluate(candidates, seed=settings.seed)
+        done = service.evaluate(candidates, seed=settings.seed, on_result=problem.on_result)
         networks: list[Network] = []
         accuracies: list[float] = []
         for winner, evaluation in zip(winners, done, strict=True):

@@ -41,6 +41,7 @@ class SearchProgress:
         )
         self._task: TaskID | None = None
         self._best: dict[str, Any] | None = None
+        self._results = 0
 
     def __enter__(self) -> SearchProgress:
         self._bars.start()
@@ -51,20 +52,33 @@ class SearchProgress:
     ) -> None:
         self._bars.stop()
 
-    def stage(self, name: str, total: int, *, done: int = 0) -> None:
-        """Begin a stage of so many evaluations."""
-        self._best = None
-        self._task = self._bars.add_task(name, total=total, completed=done, best="")
+    def stage(self, name: str, total: int, *, done: int = 0, best: dict[str, Any] | None = None) -> None:
+        """Begin a stage of so many evaluations, some of which may be done already."""
+        self.finish()
+        self._best, self._results = best, done
+        self._task = self._bars.add_task(name, total=total, completed=done, best=describe(best))
         if self._bars.disable:
             self.console.print(f"{name}: {total} evaluations" + (f", {done} of them done" if done else ""))
 
+    def finish(self) -> None:
+        """The present stage is done, also if fewer evaluations were needed than expected."""
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._bars.tasks[self._task].total)
+
+    def result(self, *_: object) -> None:
+        """One more result is there, of a batch that may not be whole yet."""
+        if self._task is not None:
+            self._results += 1
+            self._bars.update(self._task, completed=self._results)
+
     def evaluation(self, evaluation: dict[str, Any]) -> None:
-        """Count one evaluation."""
+        """An evaluation has its reward."""
         if self._task is None:
             return
         if evaluation["status"] == "ok" and (self._best is None or evaluation["reward"] > self._best["reward"]):
             self._best = evaluation
-        self._bars.update(self._task, advance=1, best=describe(self._best))
+        self._results = max(self._results, evaluation["evaluation"])
+        self._bars.update(self._task, completed=self._results, best=describe(self._best))
 
 
 def describe(evaluation: dict[str, Any] | None) -> str:

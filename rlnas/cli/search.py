@@ -149,6 +149,7 @@ def _search(
         f"{problem.space.start.n_params:,} parameters, {problem.space.start.macs:,} MACs"
     )
     with SearchProgress(console, enabled=settings.progress) as progress:
+        problem.on_result = progress.result
         for stage, name in searches.items():
             run_stage(
                 stage,
@@ -160,9 +161,12 @@ def _search(
                 tracker=tracker,
                 progress=progress,
             )
-    console.print("evaluating the best again with fresh seeds, and training the winners to the end")
-    winners = _winners(run, settings, problem, searches)
-    finished = train_to_the_end(winners, problem=problem, settings=settings, recipe=_recipe(settings))
+        again = settings.final.seeds * (1 + settings.final.candidates * len(searches))
+        progress.stage("best again", again)
+        winners = _winners(run, settings, problem, searches)
+        progress.stage("final training", len(winners))
+        finished = train_to_the_end(winners, problem=problem, settings=settings, recipe=_recipe(settings))
+        progress.finish()
     found = {name: read_evaluations(run.events, stage) for stage, name in searches.items()}
     _keep_best(finished, run=run, problem=problem, settings=settings)
     write_report(

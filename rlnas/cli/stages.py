@@ -104,7 +104,7 @@ def run_stage(
     else:
         controller = make_controller(controller_name, env, seed=settings.seed, arguments=arguments)
     controller.set_logger(make_logger(StageTracker(tracker, stage, main=main), evaluations=lambda: counts.evaluations))
-    progress.stage(controller_name, total, done=counts.evaluations)
+    progress.stage(controller_name, total, done=counts.evaluations, best=counts.best)
 
     def checkpoint() -> None:
         extra = {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()}

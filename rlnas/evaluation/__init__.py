@@ -10,7 +10,7 @@ from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics
 from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.records import Record
 from rlnas.evaluation.reference import evaluate_start, train_start
-from rlnas.evaluation.service import Service
+from rlnas.evaluation.service import OnResult, Service
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.store import Store
 from rlnas.evaluation.times import Interval, busy_time
@@ -30,6 +30,7 @@ __all__ = [
     "Interval",
     "Job",
     "Metrics",
+    "OnResult",
     "Outcome",
     "Record",
     "Reference",
