@@ -63,7 +63,7 @@ class TorchMeter:
         warmup: int = MIN_WARMUP,
         repeats: int = MIN_REPEATS,
         min_time_ms: float = 60.0,
-        sample_ms: float = 0.5,
+        sample_ms: float = 0.25,
     ) -> None:
         for name, value, least in (
             ("batch_size", batch_size, 1),

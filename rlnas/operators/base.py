@@ -64,11 +64,13 @@ class Operator(ABC):
     Attributes:
         name: Key in `rlnas.OPERATORS`.
         exact: True if the function is kept: relative error at most 1e-12 in float64, in eval and in training mode.
+        shrinks: True if it can lower a cost; what must get under a limit tries only such operators.
         amounts: Amounts that `sites` offers unless it is given others.
     """
 
     name: str
     exact: bool
+    shrinks: bool = False
     amounts: tuple[float, ...]
 
     @abstractmethod

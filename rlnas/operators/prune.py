@@ -33,6 +33,7 @@ class PruneChannels(Operator):
 
     name = "prune_channels"
     exact = False
+    shrinks = True
     amounts = (0.25, 0.5)
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:

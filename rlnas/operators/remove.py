@@ -27,6 +27,7 @@ class RemoveLayer(Operator):
 
     name = "remove_layer"
     exact = False
+    shrinks = True
     amounts = (1,)
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:

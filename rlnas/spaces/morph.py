@@ -74,6 +74,7 @@ class MorphSpace:
     _memo: OrderedDict[tuple[Graph, bool, int], Legal] = field(
         default_factory=OrderedDict, repr=False, compare=False, init=False
     )
+    _reached: dict[tuple[str, int], bool] = field(default_factory=dict, repr=False, compare=False, init=False)
 
     def __post_init__(self) -> None:
         if not self.variants or len(set(self.variants)) < len(self.variants):
@@ -97,7 +98,7 @@ class MorphSpace:
                 )
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_memo": OrderedDict()}
+        return self.__dict__ | {"_memo": OrderedDict(), "_reached": {}}
 
     @cached_property
     def layout(self) -> Layout:
@@ -107,8 +108,9 @@ class MorphSpace:
     def legal(self, graph: Graph, *, steps_left: int) -> Legal:
         """The legal actions on a graph; never none.
 
-        A graph that keeps the limits may stop, and only edits that keep them are legal. One that does not may not stop,
-        and only edits from which some sequence within the remaining steps reaches the limits are legal.
+        A graph that keeps the limits may stop, and only edits that keep them are legal. One that does not may not stop
+        but must shrink: legal are the edits by shrinking operators from which a beam search reaches the limits within
+        the remaining steps.
         """
         if steps_left == 0:
             return Legal(stop=True)
@@ -124,24 +126,31 @@ class MorphSpace:
         """The graph after one edit."""
         return get_operator(site.operator).edit(graph, site).graph
 
-    def _all_sites(self, graph: Graph) -> dict[int, Site]:
+    def _all_sites(self, graph: Graph, *, shrinking: bool = False) -> dict[int, Site]:
         slots = {id: slot for slot, id in enumerate(graph.order)}
         found = {
             self.layout.action(slots[site.anchor], v): site
             for v, variant in enumerate(self.variants)
+            if not shrinking or get_operator(variant.operator).shrinks
             for site in get_operator(variant.operator).sites(graph, (variant.amount,))
         }
         return dict(sorted(found.items()))
 
     def _find_legal(self, graph: Graph, inside: bool, steps_left: int) -> Legal:
         sites: dict[int, Site] = {}
-        for action, site in self._all_sites(graph).items():
+        for action, site in self._all_sites(graph, shrinking=not inside).items():
             after = self.edited(graph, site)
             if len(after) > self.max_nodes:
                 continue
-            if self.limits.met_by(after) or (not inside and self._shrink(after, steps_left - 1)[0]):
+            if self.limits.met_by(after) or (not inside and self._reaches(after, steps_left - 1)):
                 sites[action] = site
         return Legal(stop=inside or not sites, sites=sites)
+
+    def _reaches(self, graph: Graph, steps: int) -> bool:
+        key = (graph.key, steps)
+        if key not in self._reached:
+            self._reached[key] = self._shrink(graph, steps)[0]
+        return self._reached[key]
 
     def _shrink(self, graph: Graph, steps: int) -> tuple[bool, Graph]:
         """Beam search for a graph within the limits: (found, the best one)."""
@@ -152,7 +161,7 @@ class MorphSpace:
                 break
             found: dict[str, Graph] = {}
             for current in beam:
-                for site in self._all_sites(current).values():
+                for site in self._all_sites(current, shrinking=True).values():
                     after = self.edited(current, site)
                     if len(after) <= self.max_nodes and self.limits.excess(after) < self.limits.excess(current):
                         found.setdefault(after.key, after)
