@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from rlnas.controllers import make_controller
+from rlnas.controllers import make_controller, make_logger
 from rlnas.controllers.callbacks import EvaluationCallback
 from rlnas.envs import MorphVecEnv, make_problem
 from rlnas.evaluation import Candidate
@@ -43,6 +43,7 @@ def search(problem: Any, name: str, *, seed: int, evaluations: int, n_envs: int)
     env = MorphVecEnv(problem, n_envs=n_envs, seed=seed)
     controller = make_controller(name, env, seed=seed, arguments={})
     callback = EvaluationCallback(NullTracker(), on_evaluation=found.append)
+    controller.set_logger(make_logger(NullTracker(), evaluations=lambda: callback.evaluations))
     controller.learn(evaluations * env.max_steps, callback=callback)
     return found
 
@@ -114,7 +115,8 @@ def main() -> None:
     print(f"digits, {arguments.evaluations} evaluations, {len(results)} paired seeds; 95 % intervals")
     print(f"start network: accuracy {statistics.fmean(r['accuracy'] for r in results):.4f}, ", end="")
     print(f"reward {statistics.fmean(r['start'] for r in results):.3f}")
-    print(f"{'':14}{'last 50':>8}  {'less random':>26}  {'less start':>26}  {'winner':>7}  {'less random':>26}")
+    columns = ("less random", "less start", "winner", "less random", "less local search")
+    print(f"{'':14}{'last 50':>8}  " + "  ".join(f"{c:>{7 if c == 'winner' else 26}}" for c in columns))
     for name in CONTROLLERS:
         last = [r[name]["last"] for r in results]
         best = [r[name]["winner"] for r in results]
@@ -124,6 +126,7 @@ def main() -> None:
             f"  {interval([r[name]['last'] - r['start'] for r in results]):>26}"
             f"  {statistics.fmean(best):7.3f}"
             f"  {interval([r[name]['winner'] - r['random']['winner'] for r in results]):>26}"
+            f"  {interval([r[name]['winner'] - r['local_search']['winner'] for r in results]):>26}"
         )
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
