@@ -44,8 +44,8 @@ class MorphEnv(gym.Env[Observation, np.int64]):
 
     ## Rewards
     0 until the end, then the reward of the evaluated network: by default the tangent of its validation accuracy
-    relative to the start network's, times (MACs / start MACs)^-0.07. A network that fails, or lies over a limit because illegal
-    actions used up the steps, gets 0.
+    relative to the start network's, times (MACs / start MACs)^-0.07. A network that fails, or lies over a limit because
+    illegal actions used up the steps, gets 0.
 
     ## Starting State
     The start network, trained once for a problem. `reset(seed=s)` sets the seed from which later evaluations draw.

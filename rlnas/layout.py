@@ -35,7 +35,7 @@ NODE_FEATURES: Final = (
     "input_0_distance",
     "input_1_distance",
 )
-"""Per-node entries, all within [-1, 1]; ``input_k_distance``: how many slots back the k-th input lies, over all slots."""
+"""Per-node entries, all within [-1, 1]; ``input_k_distance`` is the share of all slots between a node and its input."""
 
 CONTEXT_FEATURES: Final = ("steps_left", "log_macs", "log_n_params", "log_peak_memory", "headroom", "nodes")
 """Per-episode entries, all within [-1, 1]; the costs are relative to the start network's."""

@@ -1,9 +1,9 @@
 """Which channel dimensions must change together.
 
-A *cell* is a run of channels that stays whole wherever it goes; the channel axis of every node is a row of cells, each
-channel filling ``block`` entries (more than one after a flatten). Cells made by the same layer, or tied through residual
-adds, concatenations and grouped convolutions, form a *group*: growing or pruning changes the lengths of cells, and every
-tensor follows from its node's row of cells.
+A *cell* is a run of channels that stays whole wherever it goes; the channel axis of every node is a row of cells,
+each channel filling ``block`` entries (more than one after a flatten). Cells made by the same layer, or tied through
+residual adds, concatenations and grouped convolutions, form a *group*: growing or pruning changes the lengths of cells,
+and every tensor follows from its node's row of cells.
 
 References:
     Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, arXiv:2301.12900.

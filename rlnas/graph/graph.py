@@ -215,7 +215,7 @@ class Graph:
         return {"format": FORMAT, "nodes": [self.node(id).to_json() for id in self.order], "output": self.output}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Graph:
+    def from_json(cls, data: Any) -> Graph:
         """Inverse of `to_json`.
 
         Raises:

@@ -32,7 +32,7 @@ def _window(node: Node, size: int, axis: int, *, ceil: bool = False) -> int:
     dilation: int = node["dilation"][axis] if any(k == "dilation" for k, _ in node.attrs) else 1
     padding: int = node["padding"][axis]
     stride: int = node["stride"][axis]
-    span = dilation * (node["kernel_size"][axis] - 1) + 1
+    span: int = dilation * (node["kernel_size"][axis] - 1) + 1
     free = size + 2 * padding - span
     out = (-(-free // stride) if ceil else free // stride) + 1
     if ceil and (out - 1) * stride >= size + padding:

@@ -32,6 +32,7 @@ def _constructor(graph: Graph, id: str) -> str | None:
 
 
 def reading_order(graph: Graph) -> list[str]:
+    """Node ids in the order in which a person would write them: depth first, so that branches stay together."""
     place = {id: i for i, id in enumerate(graph.order)}
     done: set[str] = set()
     order: list[str] = []
@@ -50,7 +51,7 @@ def reading_order(graph: Graph) -> list[str]:
 
 
 def _statements(graph: Graph, order: list[str]) -> list[str]:
-    """Assignments; a value read for the last time gives its variable to the result, so that chains read ``x = f(x)``."""
+    """Assignments; a value read for the last time gives its variable to the result: chains read ``x = f(x)``."""
     left = {id: len(consumers) for id, consumers in graph.consumers.items()}
     left[graph.output] += 1
     names: dict[str, str] = {}

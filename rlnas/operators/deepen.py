@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlnas.graph import OPS, Graph, Node, Site
 from rlnas.graph.edit import Names, insert_after
@@ -70,9 +70,7 @@ class Deepen(Operator):
         params = edit.graph.params(layer)
         dtype = dtype_of(network)
         weight = torch.zeros(params["weight"].shape, dtype=dtype)
-        index = torch.arange(weight.shape[0])
-        middle = tuple(size // 2 for size in weight.shape[2:])
-        weight[(index, index, *middle)] = 1.0
+        nn.init.dirac_(weight) if weight.dim() == 4 else nn.init.eye_(weight)
         bias = torch.zeros(params["bias"].shape, dtype=dtype)
         return Tensors(kept_tensors(network, edit.graph) | {f"{layer}.weight": weight, f"{layer}.bias": bias})
 

@@ -22,7 +22,7 @@ class RemoveLayer(Operator):
     inputs, the layers that read the result are refitted by least squares. The amount is 1.
 
     References:
-        He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168 (the fit).
+        He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168.
     """
 
     name = "remove_layer"
