@@ -99,7 +99,12 @@ def env_worth(env: Toy, taken: list[int]) -> float:
 
 
 @pytest.mark.parametrize("kind", LEARNERS)
-@pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_solves_the_toy(kind: Any, noise: float) -> None:
-    """The optimum is 1.9; stopping at once gives 1.0, random actions 0.9. The noise is heavy-tailed."""
-    assert mean_of_last(kind, seed=0, noise=noise) > (1.8 if noise == 0 else 1.5)
+def test_solves_the_toy(kind: Any) -> None:
+    """The optimum is 1.9; stopping at once gives 1.0, random actions 0.9."""
+    assert mean_of_last(kind, seed=0, noise=0.0) > 1.8
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_solves_the_toy_under_heavy_tailed_noise(kind: Any) -> None:
+    """The mean of three seeds: one of them may settle on a lesser optimum (1.2)."""
+    assert np.mean([mean_of_last(kind, seed=seed, noise=0.1) for seed in range(3)]) > 1.5
