@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from rlnas.envs.episode import Episode
@@ -91,6 +92,8 @@ class MorphEnv(gym.Env[Observation, np.int64]):
         return self._episode.observe(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        if self._episode.ended:
+            raise ResetNeeded("the episode has ended; call reset() first")
         legal = self._episode.step(int(action))
         info: dict[str, Any] = {"illegal_action": not legal}
         reward = 0.0

@@ -174,6 +174,13 @@ def test_start_network_is_evaluated_at_least_five_times_and_is_worth_one() -> No
     assert reward == pytest.approx(1.0, abs=0.05)
 
 
+def test_step_after_the_end_asks_for_a_reset(env: MorphEnv) -> None:
+    env.reset(seed=0)
+    env.step(np.int64(STOP))
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(np.int64(STOP))
+
+
 def test_ansi_rendering() -> None:
     env = MorphEnv(problem=fake_problem(), render_mode="ansi")
     env.reset(seed=0)
