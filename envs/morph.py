@@ -92,7 +92,8 @@ class MorphEnv(gym.Env[Observation, np.int64]):
         return self._episode.observe(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        if self._episode.ended:
+        over: bool = self._episode.ended
+        if over:
             raise ResetNeeded("the episode has ended; call reset() first")
         legal = self._episode.step(int(action))
         info: dict[str, Any] = {"illegal_action": not legal}
