@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlnas.graph import OPS, Graph
+from rlnas.graph import Graph
 from rlnas.network import Network
 
 RIDGE = 1e-3
@@ -80,7 +80,7 @@ def compensate(
         read, made = capture(Network(graph, values), [id], inputs)[id]
         node = graph.node(id)
         weight = values[f"{id}.weight"]
-        n = node["groups"] if OPS[node.op].channels(node, graph.input_shapes(id)) == "grouped" else 1
+        n = node["groups"] if node.op == "conv2d" else 1  # a grouped layer may have become a depthwise one
         norm = _norm_after(graph, id)
         shift_in = f"{id}.bias" if f"{id}.bias" in values else f"{norm}.running_mean" if norm else None
         new, shifts = [], []

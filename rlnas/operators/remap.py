@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -83,7 +84,9 @@ def _share(weight: Tensor, index: Tensor, noise: float, generator: torch.Generat
     share = weight.index_select(1, index) / copies.view(shape)
     if noise > 0:
         random = torch.randn(share.shape, generator=generator, dtype=torch.float64).to(weight.dtype)
-        random = random * (noise * weight.std())
+        # A layer that is all zero, such as the last of a new residual block, still has to tell the replicas apart.
+        spread = float(weight.std()) if weight.numel() > 1 else 0.0
+        random = random * (noise * (spread or math.prod(weight.shape[1:]) ** -0.5))
         total = torch.zeros_like(weight).index_add_(1, index, random)
         share = share + random - total.index_select(1, index) / copies.view(shape)
         share = torch.where((copies > 1).view(shape), share, weight.index_select(1, index))

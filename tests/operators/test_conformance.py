@@ -250,6 +250,48 @@ def test_pruning_a_duplicated_channel_costs_nothing() -> None:
     assert drift(wide, pruned, calibration) < 0.1 * drift(wide, plain, calibration)
 
 
+def test_replicas_read_by_a_zero_layer_part_too() -> None:
+    network = make_network(conv_stages((1, 8, 8), 10), 0)
+    grown = InsertResidual().apply(network, Site("insert_residual", "relu2", None, 3), generator=generator(0))
+    wide = OPERATORS["widen"].apply(grown, Site("widen", "conv4", None, 2.0), generator=generator(1))
+    inputs = make_inputs(network.graph, 1, n=16)
+    check_exact(network, wide, inputs)
+    module = wide.module().train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    weight = module.get_parameter("conv4.weight")
+    source = next(i for i in range(8) if torch.equal(weight[8], weight[i]))
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(module(inputs), torch.arange(16) % 10).backward()
+        optimizer.step()
+    assert not torch.allclose(weight[8], weight[source], atol=1e-9)
+
+
+def test_a_reader_of_a_single_weight_stays_finite() -> None:
+    b = Builder(1, 4)
+    b.add("conv2d", out_channels=1, kernel_size=(1, 1))
+    b.add("relu")
+    b.add("adaptive_avg_pool2d")
+    b.add("flatten")
+    b.add("linear", out_channels=1)
+    network = make_network(b.graph(), 0)
+    wide = OPERATORS["widen"].apply(network, Site("widen", "conv2d_1x", None, 2.0), generator=generator(0))
+    check_exact(network, wide, make_inputs(network.graph, 0))
+
+
+def test_grouped_reader_that_becomes_depthwise_is_compensated() -> None:
+    b = Builder(1, 6)
+    b.add("conv2d", out_channels=4, kernel_size=(3, 3), padding=(1, 1))
+    b.add("relu")
+    b.add("conv2d", out_channels=2, kernel_size=(3, 3), groups=2)
+    b.add("flatten")
+    b.add("linear", out_channels=3)
+    network, inputs = make_network(b.graph(), 0), make_inputs(b.graph(), 0, n=32)
+    site = Site("prune_channels", "conv2d_1x", None, 0.5)
+    after = OPERATORS["prune_channels"].apply(network, site, generator=generator(0), calibration=inputs)
+    assert after.graph.shapes["conv2d_1x"][0] == 2 and after.history[-1].compensated
+
+
 def test_zero_residual_block_is_removed_without_harm() -> None:
     graph = conv_stages((1, 8, 8), 10)
     network = make_network(graph, 0)
