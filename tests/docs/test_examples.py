@@ -1,0 +1,107 @@
+"""Every Python example of the README and the guide runs as it stands, and every command in them is one that exists."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlnas.cli.parse import parse_search
+from rlnas.cli.stages import controller_arguments
+from rlnas.controllers import CONTROLLERS
+from rlnas.controllers.arguments import check_arguments
+from rlnas.envs.make import make_space
+from rlnas.tasks import load_task
+from tests.cli.running import QUICK, REPOSITORY, environment, rlnas
+from tests.docs.pages import BEST, PAGES, blocks, commands
+
+WITHOUT_RLNAS = "import sys\nsys.modules['rlnas'] = None\nsys.path.insert(0, '.')\n"
+ids = [page.name for page in PAGES]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a short run under the name that the pages use."""
+    folder = tmp_path_factory.mktemp("guide")
+    config = str(REPOSITORY / "configs" / "digits_ppo.yaml")
+    options = [*QUICK, "--tracking.mode=offline", "--evaluations=8", "--run.name=digits_ppo-001"]
+    done = rlnas("train", "--config", config, *options, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run(source: str, folder: Path, *options: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *options, "-c", source],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_python_examples_run(page: Path, finished: Path, tmp_path: Path) -> None:
+    """The examples of a page follow on each other, as in a notebook."""
+    examples = [block for block in blocks(page, "python") if not block.startswith(BEST)]
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    run("\n".join(["import torch", "torch.set_num_threads(1)", *examples]), tmp_path)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(b.startswith(BEST) for b in blocks(p, "python"))])
+def test_examples_with_the_best_network_run_without_rlnas(page: Path, finished: Path) -> None:
+    for block in blocks(page, "python"):
+        if block.startswith(BEST):
+            run(WITHOUT_RLNAS + block, finished / "runs" / "digits_ppo-001" / "best", "-I")
+
+
+def test_every_page_has_examples() -> None:
+    assert all(blocks(page, "python") for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_commands_exist(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    found = commands(page)
+    assert found
+    for words in found:
+        check(words)
+
+
+def check(words: list[str]) -> None:
+    """Fail unless a command would be accepted."""
+    match words:
+        case ["rlnas", "train", "--help"]:
+            pass
+        case ["rlnas", "train", *options] | ["train-controller", *options]:
+            check_settings(options)
+        case ["rlnas", "resume", run_directory]:
+            assert run_directory.startswith("runs/")
+        case ["make", target, *_]:
+            assert f"\n{target}: " in Path("Makefile").read_text()
+        case ["wandb", "sweep", path]:
+            assert Path(path).is_file()
+        case ["wandb", "agent", "NAME"]:
+            pass
+        case ["python", script, *options]:
+            names = [f'"{word.split("=")[0]}"' for word in options if word.startswith("--")]
+            assert all(name in Path(script).read_text() for name in names)
+        case _:
+            pytest.fail(f"what is {words}?")
+
+
+def check_settings(options: list[str]) -> None:
+    settings, _, _ = parse_search("rlnas train", options)
+    make_space(
+        load_task("digits"),
+        variants=settings.space.variants,
+        max_macs=settings.space.max_macs,
+        max_params=settings.space.max_params,
+    )
+    controller = CONTROLLERS[settings.controller.name]
+    check_arguments(controller, controller_arguments(settings), of="the controller", reserved=("env", "seed"))
