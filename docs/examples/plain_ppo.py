@@ -60,13 +60,13 @@ def main() -> None:
         returns: list[float] = []
         for _ in range(min(arguments.batch, arguments.episodes - len(history))):
             observation, _ = env.reset()
-            ended, length, reward = False, 0, 0.0
-            while not ended:
+            terminated, length, reward = False, 0, 0.0
+            while not terminated:
                 inputs, masks = flatten(observation)
                 with torch.no_grad():
                     distribution, value = agent(inputs, masks)
                     action = distribution.sample()
-                observation, reward, ended, _, _ = env.step(int(action))
+                observation, reward, terminated, _, _ = env.step(int(action))  # never truncated
                 steps.append((inputs, masks, action, distribution.log_prob(action), value))
                 length += 1
             returns += [float(reward)] * length  # the reward comes at the end and is not discounted
@@ -75,7 +75,7 @@ def main() -> None:
         x, m, actions, old, values = (torch.stack(column) for column in zip(*steps, strict=True))
         targets = torch.tensor(returns)
         advantages = targets - values
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-3)
+        advantages = (advantages - advantages.mean()) / (advantages.std(correction=0) + 1e-3)
         for _ in range(arguments.epochs):
             distribution, values = agent(x, m)
             ratio = (distribution.log_prob(actions) - old).exp()

@@ -29,13 +29,13 @@ def main() -> None:
     model.learn(total_timesteps=arguments.timesteps)
 
     observation, _ = env.reset()
-    ended, reward, info = False, 0.0, {}
-    while not ended:
+    terminated, reward, info = False, 0.0, {}
+    while not terminated:
         action, _ = model.predict(observation, deterministic=True)
-        observation, reward, ended, _, info = env.step(action)
+        observation, reward, terminated, _, info = env.step(action)
     evaluation = info["evaluation"]
     print(f"episodes: {len(env.get_episode_rewards())}")
-    print(f"the trained policy's network: reward {reward:.3f}, accuracy {evaluation['accuracy']:.3f}")
+    print(f"the trained policy's network: reward {reward:.3f}, accuracy {evaluation['accuracy']}")
     print("operators:", ", ".join(evaluation["operators"]) or "none")
     env.close()
 
