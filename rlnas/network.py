@@ -18,11 +18,12 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from rlnas.errors import GraphError
+from rlnas.errors import GraphError, OperatorError
 from rlnas.graph import Graph, Param, Site, to_source
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
+TAKEN = frozenset(dir(nn.Module()))
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Applied:
     compensated: bool = False
     drift: float | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "site": self.site.to_json(),
+            "exact": self.exact,
+            "compensated": self.compensated,
+            "drift": self.drift,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Applied:
+        """Inverse of `to_json`; raises KeyError, TypeError or OperatorError for anything else."""
+        return cls(Site.from_json(data["site"]), data["exact"], data["compensated"], data["drift"])
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -52,7 +67,8 @@ class Network:
         history: Operators applied so far, oldest first.
 
     Raises:
-        GraphError: If a tensor is missing, left over or of the wrong shape.
+        GraphError: If a tensor is missing, left over or of the wrong shape or type, or a node's name is one of
+            PyTorch's own.
     """
 
     graph: Graph
@@ -60,12 +76,17 @@ class Network:
     history: tuple[Applied, ...] = ()
 
     def __post_init__(self) -> None:
+        for id in self.graph.shapes:
+            if id in TAKEN:
+                raise GraphError(f"no node may be called {id!r}: every PyTorch module has something of that name")
         wanted = tensor_specs(self.graph)
         for name, param in wanted.items():
             if name not in self.tensors:
                 raise GraphError(f"the weights lack the tensor {name!r}")
             if tuple(self.tensors[name].shape) != param.shape:
                 raise GraphError(f"tensor {name!r} has shape {tuple(self.tensors[name].shape)}, not {param.shape}")
+            if self.tensors[name].is_floating_point() != (param.init != "count"):
+                raise GraphError(f"tensor {name!r} holds {self.tensors[name].dtype}, which does not suit it")
         extra = sorted(set(self.tensors) - set(wanted))
         if extra:
             raise GraphError(f"the weights hold tensors that the graph has no node for: {', '.join(extra)}")
@@ -101,24 +122,26 @@ class Network:
         tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.tensors.items()}
         return Network(self.graph, tensors, self.history)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the tensors."""
+        return next((t.dtype for t in self.tensors.values() if t.is_floating_point()), torch.float32)
+
     @cached_property
     def content_hash(self) -> str:
         """Hash of the graph, its node ids and every value: what names a start network."""
         digest = hashlib.blake2b(json.dumps(self.graph.to_json(), sort_keys=True).encode(), digest_size=12)
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"{name}{tensor.dtype}".encode())
-            digest.update(tensor.detach().contiguous().cpu().numpy().tobytes())
+            digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     # ------------------------------------------------------------------------------------------------------- files
 
     def to_bytes(self) -> bytes:
         """Safetensors with the graph and the history as metadata; holds no code."""
-        history = [
-            {"site": a.site.to_json(), "exact": a.exact, "compensated": a.compensated, "drift": a.drift}
-            for a in self.history
-        ]
-        metadata = {"graph": json.dumps(self.graph.to_json()), "history": json.dumps(history)}
+        history = json.dumps([applied.to_json() for applied in self.history])
+        metadata = {"graph": json.dumps(self.graph.to_json()), "history": history}
         return save_tensors({name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}, metadata)
 
     @classmethod
@@ -132,11 +155,11 @@ class Network:
             tensors = load_tensors(data)
             size = int.from_bytes(data[:8], "little")
             metadata = json.loads(data[8 : 8 + size])["__metadata__"]
-            graph, history = json.loads(metadata["graph"]), json.loads(metadata["history"])
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            graph = Graph.from_json(json.loads(metadata["graph"]))
+            history = tuple(Applied.from_json(entry) for entry in json.loads(metadata["history"]))
+        except (SafetensorError, ValueError, KeyError, TypeError, OperatorError) as error:
             raise GraphError(f"not a stored network ({error})") from None
-        applied = (Applied(Site.from_json(a["site"]), a["exact"], a["compensated"], a["drift"]) for a in history)
-        return cls(Graph.from_json(graph), tensors, tuple(applied))
+        return cls(graph, tensors, history)
 
     def save(self, folder: str | Path) -> None:
         """Write ``graph.json`` and ``weights.safetensors`` into a folder, made if need be."""

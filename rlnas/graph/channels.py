@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-from rlnas.graph.ops import OPS
 
 if TYPE_CHECKING:
     from rlnas.graph.graph import Graph
@@ -72,7 +71,11 @@ class Channels:
 
     def of(self, anchor: str) -> ChannelGroup | None:
         """The group that a layer's output belongs to and names."""
-        return next((group for group in self.groups if group.anchor == anchor), None)
+        return self._by_anchor.get(anchor)
+
+    @cached_property
+    def _by_anchor(self) -> dict[str, ChannelGroup]:
+        return {group.anchor: group for group in self.groups}
 
 
 class _Cells:
@@ -129,20 +132,15 @@ class _Cells:
                 self.split(cell_b, length_a)
 
 
-def find_channels(graph: Graph, topological: tuple[str, ...]) -> Channels:
-    """Follow every channel through the graph.
-
-    Args:
-        topological: All node ids in a topological order.
-    """
+def find_channels(graph: Graph) -> Channels:
+    """Follow every channel through the graph."""
     cells = _Cells()
     axes: dict[str, Axis] = {}
     fixed: list[Axis] = []
     parts: list[list[Axis]] = []
-    for id in topological:
+    for id in graph.order:
         node = graph.node(id)
-        shapes, length = graph.input_shapes(id), graph.shapes[id][0]
-        rule = OPS[node.op].channels(node, shapes)
+        length, rule = graph.shapes[id][0], graph.facts[id].channels
         rows = [axes[i] for i in node.inputs]
         if rule in ("fixed", "fresh", "opaque"):
             axes[id] = ((cells.new(length), 1),)
@@ -162,7 +160,7 @@ def find_channels(graph: Graph, topological: tuple[str, ...]) -> Channels:
             axes[id] = tuple(entry for row in rows for entry in row)
         else:
             assert rule == "flatten"
-            area = length // shapes[0][0]
+            area = length // graph.shapes[node.inputs[0]][0]
             axes[id] = tuple((cell, block * area) for cell, block in rows[0])
     fixed.append(axes[graph.output])
     resolved = {id: cells.resolve(axis) for id, axis in axes.items()}
@@ -199,8 +197,7 @@ def _group(graph: Graph, cells: _Cells, axes: dict[str, Axis], fixed: list[Axis]
 
     makers: dict[str, list[int]] = {}
     for id in graph.order:
-        node = graph.node(id)
-        if OPS[node.op].channels(node, graph.input_shapes(id)) in ("fresh", "grouped", "fixed", "opaque"):
+        if graph.facts[id].channels in ("fresh", "grouped", "fixed", "opaque"):
             makers[id] = [cell for cell, _ in axes[id]]
             join(makers[id])
     resolved_parts = [tuple(tuple(c for c, _ in cells.resolve(p)) for p in partition) for partition in parts]

@@ -6,55 +6,59 @@ from collections.abc import Iterable, Mapping
 
 from rlnas.errors import GraphError
 from rlnas.graph.channels import Channels
-from rlnas.graph.graph import Graph, complete
+from rlnas.graph.facts import complete
+from rlnas.graph.graph import Graph
 from rlnas.graph.node import Node
-from rlnas.graph.ops import OPS, is_depthwise
+from rlnas.graph.ops import OPS
 
 
 class Names:
     """Fresh node ids, the same for the same graph: the op's short name and the next free number."""
 
     def __init__(self, graph: Graph) -> None:
-        self._taken = {node.id for node in graph.nodes}
+        self._ids = list(graph.shapes)
 
     def new(self, prefix: str) -> str:
         """Next free id with that prefix."""
-        used = [int(id[len(prefix) :]) for id in self._taken if id.startswith(prefix) and id[len(prefix) :].isdigit()]
+        start = len(prefix)
+        used = [int(id[start:]) for id in self._ids if id.startswith(prefix) and id[start:].isdigit()]
         id = f"{prefix}{max(used, default=0) + 1}"
-        self._taken.add(id)
+        self._ids.append(id)
         return id
 
 
 def insert_after(graph: Graph, anchor: str, nodes: Iterable[Node], *, output: str) -> Graph:
     """Add nodes that read ``anchor`` and let ``output`` take its place for all that read it before."""
-    added = tuple(complete(node) for node in nodes)
-    moved = tuple(
-        node.replace(inputs=tuple(output if i == anchor else i for i in node.inputs)) if anchor in node.inputs else node
-        for node in graph.nodes
-    )
-    return Graph(moved + added, output if graph.output == anchor else graph.output)
+    edited: list[Node] = []
+    for node in graph.sorted_nodes:
+        edited.append(_reread(node, anchor, output))
+        if node.id == anchor:
+            edited += map(complete, nodes)
+    return Graph(tuple(edited), output if graph.output == anchor else graph.output)
 
 
 def replace_node(graph: Graph, node: Node) -> Graph:
     """Put a node in the place of the one with its id."""
-    return Graph(tuple(node if old.id == node.id else old for old in graph.nodes), graph.output)
+    return Graph(tuple([node if old.id == node.id else old for old in graph.sorted_nodes]), graph.output)
 
 
 def bypass(graph: Graph, id: str, source: str) -> Graph:
     """Let everything that reads ``id`` read ``source``, and drop what nothing reads any more."""
-    moved = tuple(
-        node.replace(inputs=tuple(source if i == id else i for i in node.inputs)) if id in node.inputs else node
-        for node in graph.nodes
-    )
     output = source if graph.output == id else graph.output
-    by_id = {node.id: node for node in moved}
-    kept, stack = {node.id for node in moved if node.op == "input"}, [output]
-    while stack:
-        current = stack.pop()
-        if current not in kept or current == output:
-            kept.add(current)
-            stack += [i for i in by_id[current].inputs if i not in kept]
-    return Graph(tuple(node for node in moved if node.id in kept), output)
+    edited = [_reread(node, id, source) for node in graph.sorted_nodes]
+    read = {output}
+    kept = []
+    for node in reversed(edited):
+        if node.id in read:
+            read.update(node.inputs)
+            kept.append(node)
+    return Graph(tuple(reversed(kept)), output)
+
+
+def _reread(node: Node, old: str, new: str) -> Node:
+    if old not in node.inputs:
+        return node
+    return node.replace(inputs=tuple([new if i == old else i for i in node.inputs]))
 
 
 def resize(graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Graph:
@@ -68,15 +72,14 @@ def resize(graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Grap
         GraphError: If a convolution's groups no longer divide its channels.
     """
     nodes: list[Node] = []
-    for node in graph.nodes:
+    for node in graph.sorted_nodes:
         row = channels.axes[node.id]
-        rule = OPS[node.op].channels(node, graph.input_shapes(node.id))
-        if any(name == "out_channels" for name, _ in node.attrs) and any(cell in lengths for cell, _ in row):
-            size = sum(lengths.get(cell, channels.lengths[cell]) * block for cell, block in row)
+        if "out_channels" in OPS[node.op].attributes and any([cell in lengths for cell, _ in row]):
+            size = sum([lengths.get(cell, channels.lengths[cell]) * block for cell, block in row])
             if size < 1:
                 raise GraphError(f"{node.op} {node.id} would be left without channels")
             node = node.replace(out_channels=size)
-            if rule == "same" and is_depthwise(graph.node(node.id), graph.input_shapes(node.id)):
+            if graph.facts[node.id].channels == "same":  # a convolution that passes channels on has a group for each
                 node = node.replace(groups=size)
         nodes.append(node)
     return Graph(tuple(nodes), graph.output)

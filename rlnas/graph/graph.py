@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from rlnas.errors import GraphError, unknown_name
 from rlnas.graph.canonical import canonical
 from rlnas.graph.channels import Channels, find_channels
+from rlnas.graph.facts import Facts, complete, facts_of
 from rlnas.graph.node import Node, Shape
-from rlnas.graph.op import REQUIRED, Params
+from rlnas.graph.op import Params
 from rlnas.graph.ops import OPS
+from rlnas.graph.order import reading_order
+
+__all__ = ["FORMAT", "Graph", "complete"]
 
 FORMAT = "rlnas.graph/1"
 BYTES_PER_VALUE = 4
@@ -29,34 +34,27 @@ class Graph:
         output: Id of the node whose value is the network's output.
 
     Raises:
-        GraphError: If ids repeat, an op or attribute is unknown, an input is missing, there is a cycle, or shapes do
-            not fit.
+        GraphError: If ids repeat, an op or attribute is unknown, an input is missing, there is a cycle, shapes do not
+            fit, or a node's value is not used.
     """
 
     nodes: tuple[Node, ...]
     output: str
 
     def __post_init__(self) -> None:
-        if len(self._by_id) != len(self.nodes):
-            seen: set[str] = set()
-            twice = next(n.id for n in self.nodes if n.id in seen or seen.add(n.id))  # type: ignore[func-returns-value]
-            raise GraphError(f"node id {twice!r} is used twice")
-        if self.output not in self._by_id:
+        if self.output not in self._walked.nodes:
             raise GraphError(f"the output {self.output!r} is not a node of the graph")
-        for node in self.nodes:
-            _check(node, self._by_id)
-        if sum(node.op == "input" for node in self.nodes) != 1:
+        if sum(not node.inputs for node in self.nodes) != 1:
             raise GraphError("a graph needs exactly one input node")
-        self.shapes  # noqa: B018  (validates)
+        read = {id for node in self.nodes for id in node.inputs}
+        if len(read) + (self.output not in read) < len(self.nodes):
+            idle = next(node for node in self.nodes if node.id not in read and node.id != self.output)
+            raise GraphError(f"nothing reads {idle.op} {idle.id}, and it is not the output; leave it out")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Graph, (self.nodes, self.output)  # without what was computed: a hash is of one process only
 
     # ------------------------------------------------------------------------------------------------- structure
-
-    @cached_property
-    def _by_id(self) -> dict[str, Node]:
-        return {node.id: node for node in self.nodes}
 
     def node(self, id: str) -> Node:
         """The node of that id.
@@ -65,12 +63,12 @@ class Graph:
             GraphError: If there is none.
         """
         try:
-            return self._by_id[id]
+            return self._walked.nodes[id]
         except KeyError:
-            raise GraphError(unknown_name("node", id, self._by_id)) from None
+            raise GraphError(unknown_name("node", id, self._walked.nodes)) from None
 
     def __contains__(self, id: object) -> bool:
-        return id in self._by_id
+        return id in self._walked.nodes
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -80,7 +78,13 @@ class Graph:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((frozenset(self.nodes), self.output))
+        return hash((self.nodes, self.output))
+
+    @cached_property
+    def _walked(self) -> _Walk:
+        walk = _walk(self.nodes) or _walk(_sorted(self.nodes))
+        assert walk is not None
+        return walk
 
     @cached_property
     def consumers(self) -> Mapping[str, tuple[str, ...]]:
@@ -92,33 +96,16 @@ class Graph:
         return {id: tuple(ids) for id, ids in found.items()}
 
     @cached_property
-    def _topological(self) -> tuple[str, ...]:
-        waiting = {node.id: len(node.inputs) for node in self.nodes}
-        ready = [id for id, count in waiting.items() if count == 0]
-        order: list[str] = []
-        while ready:
-            id = ready.pop()
-            order.append(id)
-            for consumer in self.consumers[id]:
-                waiting[consumer] -= 1
-                if waiting[consumer] == 0:
-                    ready.append(consumer)
-        if len(order) < len(self.nodes):
-            stuck = sorted(id for id, count in waiting.items() if count > 0)
-            raise GraphError(f"the graph has a cycle through {', '.join(stuck)}")
-        return tuple(order)
-
-    @cached_property
     def depths(self) -> Mapping[str, int]:
         """Longest distance of each node from the input, in edges."""
         depths: dict[str, int] = {}
-        for id in self._topological:
-            depths[id] = max((depths[i] + 1 for i in self.node(id).inputs), default=0)
+        for id, node in self._walked.nodes.items():
+            depths[id] = max((depths[i] + 1 for i in node.inputs), default=0)
         return depths
 
     @cached_property
     def _canonical(self) -> tuple[tuple[str, ...], str]:
-        return canonical(self, self._topological, dict(self.depths))
+        return canonical(self)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -131,20 +118,26 @@ class Graph:
         return self._canonical[1]
 
     @property
+    def sorted_nodes(self) -> Collection[Node]:
+        """The nodes in a topological order: that in which they were given, if it is one."""
+        return self._walked.nodes.values()
+
+    @property
     def input(self) -> Node:
         """The input node."""
         return next(node for node in self.nodes if node.op == "input")
 
     # -------------------------------------------------------------------------------------------- shapes and cost
 
-    @cached_property
+    @property
     def shapes(self) -> Mapping[str, Shape]:
         """Shape of each node's output for one sample."""
-        shapes: dict[str, Shape] = {}
-        for id in self._topological:
-            node = self.node(id)
-            shapes[id] = _shape(node.op, node, tuple(shapes[i] for i in node.inputs))
-        return shapes
+        return self._walked.shapes
+
+    @property
+    def facts(self) -> Mapping[str, Facts]:
+        """What the op table says of each node."""
+        return self._walked.facts
 
     def input_shapes(self, id: str) -> tuple[Shape, ...]:
         """Shapes of a node's inputs."""
@@ -162,47 +155,50 @@ class Graph:
 
     def params(self, id: str) -> Params:
         """The tensors of a node by their names within it."""
-        node = self.node(id)
-        return OPS[node.op].params(node, self.input_shapes(id))
+        return self.facts[id].params
 
-    @cached_property
+    @property
     def node_costs(self) -> Mapping[str, tuple[int, int]]:
         """(parameters, multiply-accumulates for one sample) of each node."""
-        return {node.id: _cost(node.op, node, self.input_shapes(node.id)) for node in self.nodes}
+        return {id: (facts.n_params, facts.macs) for id, facts in self.facts.items()}
 
     @cached_property
     def n_params(self) -> int:
         """Trained values, buffers not counted."""
-        return sum(params for params, _ in self.node_costs.values())
+        return sum([facts.n_params for facts in self.facts.values()])
 
     @cached_property
     def macs(self) -> int:
         """Multiply-accumulates of convolutions and linear layers for one sample (FLOPs are twice that)."""
-        return sum(macs for _, macs in self.node_costs.values())
+        return sum([facts.macs for facts in self.facts.values()])
 
     @cached_property
     def peak_memory_bytes(self) -> int:
-        """Largest sum of activations alive at once for one sample in float32, run in canonical order."""
+        """Largest sum of activations alive at once for one sample in float32, run as `to_source` writes it."""
+        order = reading_order(self)
         owner: dict[str, str] = {}
         last: dict[str, int] = {}
-        for step, id in enumerate(self.order):
+        for step, id in enumerate(order):
             node = self.node(id)
             owner[id] = owner[node.inputs[0]] if OPS[node.op].view else id
             for i in (id, *node.inputs):
                 last[owner[i]] = step
-        last[owner[self.output]] = len(self.order)
+        last[owner[self.output]] = len(order)
+        freed: dict[int, int] = {}
+        for id, step in last.items():
+            freed[step] = freed.get(step, 0) + math.prod(self.shapes[id])
         alive = peak = 0
-        for step, id in enumerate(self.order):
+        for step, id in enumerate(order):
             if owner[id] == id:
-                alive += _size(self.shapes[id])
+                alive += math.prod(self.shapes[id])
             peak = max(peak, alive)
-            alive -= sum(_size(self.shapes[i]) for i, end in last.items() if end == step)
+            alive -= freed.get(step, 0)
         return peak * BYTES_PER_VALUE
 
     @cached_property
     def channels(self) -> Channels:
         """How channels run through the graph, and which must change together."""
-        return find_channels(self, self._topological)
+        return find_channels(self)
 
     def channel_groups(self) -> Channels:
         """Sets of channel dimensions that must change together; growing and pruning use the same ones."""
@@ -229,53 +225,48 @@ class Graph:
             raise GraphError(f"not a graph: {error}") from None
 
 
-def _size(shape: Shape) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
+class _Walk(NamedTuple):
+    """What one pass along the nodes gives, each mapping in topological order."""
+
+    nodes: Mapping[str, Node]
+    shapes: Mapping[str, Shape]
+    facts: Mapping[str, Facts]
 
 
-@lru_cache(maxsize=65536)
-def _shape(op: str, node: Node, shapes: tuple[Shape, ...]) -> Shape:
-    return OPS[op].shape(node, shapes)
+def _walk(nodes: Iterable[Node]) -> _Walk | None:
+    """Walk along nodes that each come after what they read; None if one of them does not."""
+    by_id: dict[str, Node] = {}
+    shapes: dict[str, Shape] = {}
+    found: dict[str, Facts] = {}
+    for node in nodes:
+        id = node.id
+        if id in by_id:
+            raise GraphError(f"node id {id!r} is used twice")
+        try:
+            inputs = tuple([shapes[i] for i in node.inputs])
+        except KeyError:
+            return None
+        found[id] = facts = node.facts.get(inputs) or facts_of(node, inputs)
+        shapes[id] = facts.shape
+        by_id[id] = node
+    return _Walk(by_id, shapes, found)
 
 
-@lru_cache(maxsize=65536)
-def _cost(op: str, node: Node, shapes: tuple[Shape, ...]) -> tuple[int, int]:
-    row = OPS[op]
-    params = sum(_size(param.shape) for param in row.params(node, shapes).values() if param.trained)
-    return params, row.macs(node, shapes, row.shape(node, shapes))
-
-
-def _check(node: Node, nodes: Mapping[str, Node]) -> None:
-    if node.op not in OPS:
-        raise GraphError(f"node {node.id}: {unknown_name('op', node.op, OPS)}")
-    row = OPS[node.op]
-    if len(node.inputs) != row.arity and not (row.arity is None and len(node.inputs) >= 2):
-        wanted = "2 or more" if row.arity is None else str(row.arity)
-        raise GraphError(f"{node.op} {node.id} takes {wanted} inputs, got {len(node.inputs)}")
-    for id in node.inputs:
-        if id not in nodes:
-            raise GraphError(f"{node.op} {node.id} reads {id!r}, which is not a node of the graph")
-    given = dict(node.attrs)
-    for name in given:
-        if name not in row.attributes:
-            raise GraphError(f"{node.op} {node.id}: {unknown_name('attribute', name, row.attributes)}")
-    for name, default in row.attributes.items():
-        if name not in given:
-            raise GraphError(f"{node.op} {node.id} lacks the attribute {name!r}")
-        if default is not REQUIRED and type(default) is not type(given[name]):
-            raise GraphError(f"{node.op} {node.id}: {name}={given[name]!r} should be like {default!r}")
-
-
-def complete(node: Node) -> Node:
-    """Fill in the default attributes of a node.
-
-    Raises:
-        GraphError: If the op is unknown.
-    """
-    if node.op not in OPS:
-        raise GraphError(f"node {node.id}: {unknown_name('op', node.op, OPS)}")
-    defaults = {name: value for name, value in OPS[node.op].attributes.items() if value is not REQUIRED}
-    return node.replace(**(defaults | dict(node.attrs)))
+def _sorted(nodes: tuple[Node, ...]) -> list[Node]:
+    """The nodes in a topological order."""
+    known = {node.id for node in nodes}
+    for node in nodes:
+        for id in node.inputs:
+            if id not in known:
+                raise GraphError(f"{node.op} {node.id} reads {id!r}, which is not a node of the graph")
+    order: list[Node] = []
+    done: set[str] = set()
+    waiting = list(nodes)
+    while waiting:
+        ready = [node for node in waiting if done.issuperset(node.inputs)]
+        if not ready:
+            raise GraphError(f"the graph has a cycle through {', '.join(sorted({node.id for node in waiting}))}")
+        order += ready
+        done |= {node.id for node in ready}
+        waiting = [node for node in waiting if node.id not in done]
+    return order

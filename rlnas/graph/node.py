@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlnas.errors import GraphError
@@ -18,20 +18,26 @@ class Node:
     """A node of a `Graph`.
 
     Attributes:
-        id: A Python identifier, unique in its graph; it prefixes the names of the node's tensors.
+        id: A Python identifier, unique in its graph; it names the node's module and prefixes its tensors' names.
         op: Kind of operation, a key of `rlnas.graph.OPS`.
         inputs: Ids of the nodes it reads, in order.
         attrs: Sorted (name, value) pairs; `node["name"]` reads one.
+        facts: What `rlnas.graph.facts` has worked out for some shapes of the inputs.
     """
 
     id: str
     op: str
     inputs: tuple[str, ...] = ()
     attrs: tuple[tuple[str, Value], ...] = ()
+    facts: dict[tuple[Shape, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.id.isidentifier() or keyword.iskeyword(self.id) or self.id in ("self", "x", "torch", "nn", "F"):
-            raise GraphError(f"node id {self.id!r} is not usable as a Python name; choose another")
+        id = self.id
+        if not (id.isidentifier() and id.isascii()) or id[0] == "_" or keyword.iskeyword(id):
+            raise GraphError(f"node id {id!r} cannot name a module in Python; choose another")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self.id, self.op, self.inputs, self.attrs)
 
     @classmethod
     def make(cls, id: str, op: str, inputs: tuple[str, ...] | str = (), **attrs: Any) -> Node:
@@ -69,8 +75,8 @@ class Node:
 
 
 def _freeze(value: Any) -> Value:
-    if isinstance(value, list | tuple):
-        return tuple(int(v) for v in value)
+    if isinstance(value, list | tuple) and all(type(v) is int for v in value):
+        return tuple(value)
     if isinstance(value, bool | int | float | str):
         return value
     raise GraphError(f"attribute value {value!r} is not a number, a string or a list of integers")

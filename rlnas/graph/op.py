@@ -40,7 +40,7 @@ class Param:
     trained: bool = True
 
 
-Params = dict[str, Param]
+Params = Mapping[str, Param]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Op:
         source: (node, input shapes) to the constructor of a PyTorch module; None for a function.
         call: (node, names of the inputs) to a Python expression; None for a module.
         arity: Number of inputs; None for two or more.
-        attributes: Names and defaults of attributes.
+        attributes: Names and defaults of attributes; `rlnas.graph.attributes.ATTRIBUTES` says which values they take.
         params: (node, input shapes) to the node's tensors.
         macs: (node, input shapes, output shape) to multiply-accumulates for one sample.
         channels: (node, input shapes) to the rule by which channels pass.

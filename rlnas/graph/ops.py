@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from rlnas.errors import GraphError
+from rlnas.graph.attributes import ATTRIBUTES
 from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import REQUIRED, ChannelRule, Op, Param, Params
 
@@ -13,13 +14,19 @@ OPS: dict[str, Op] = {}
 
 
 def _add(op: Op) -> None:
-    assert op.name not in OPS and (op.source is None) != (op.call is None)
+    assert op.name not in OPS and (op.source is None) != (op.call is None) and set(op.attributes) <= set(ATTRIBUTES)
     OPS[op.name] = op
 
 
 def is_depthwise(node: Node, shapes: tuple[Shape, ...]) -> bool:
     """True for a convolution with one filter a channel (with a single channel it counts as dense)."""
     return bool(node.op == "conv2d" and node["groups"] > 1 and node["groups"] == shapes[0][0] == node["out_channels"])
+
+
+def n_blocks(node: Node, shapes: tuple[Shape, ...]) -> int:
+    """Blocks of a grouped convolution, each of which reads its share of the input only; 1 for every other layer."""
+    groups: int = node["groups"] if OPS[node.op].channels(node, shapes) == "grouped" else 1
+    return groups
 
 
 def _image(node: Node, shape: Shape) -> tuple[int, int, int]:
@@ -29,7 +36,7 @@ def _image(node: Node, shape: Shape) -> tuple[int, int, int]:
 
 
 def _window(node: Node, size: int, axis: int, *, ceil: bool = False) -> int:
-    dilation: int = node["dilation"][axis] if any(k == "dilation" for k, _ in node.attrs) else 1
+    dilation: int = node["dilation"][axis] if node.op == "conv2d" else 1
     padding: int = node["padding"][axis]
     stride: int = node["stride"][axis]
     span: int = dilation * (node["kernel_size"][axis] - 1) + 1
@@ -61,18 +68,11 @@ def _arguments(first: list[str], node: Node, defaults: dict[str, Any]) -> str:
 # --------------------------------------------------------------------------------------------------------- the rows
 
 
-def _input_shape(node: Node, shapes: tuple[Shape, ...]) -> Shape:
-    shape: Shape = node["shape"]
-    if not shape or any(size < 1 for size in shape):
-        raise GraphError(f"input {node.id} has shape {shape}; every size must be at least 1")
-    return shape
-
-
 _add(
     Op(
         "input",
         "input",
-        _input_shape,
+        lambda node, shapes: node["shape"],
         call=lambda node, names: node.id,
         arity=0,
         attributes={"shape": REQUIRED},
@@ -84,7 +84,7 @@ _add(
 def _conv_shape(node: Node, shapes: tuple[Shape, ...]) -> Shape:
     channels, height, width = _image(node, shapes[0])
     groups, out = node["groups"], node["out_channels"]
-    if out < 1 or groups < 1 or channels % groups or out % groups:
+    if channels % groups or out % groups:
         raise GraphError(f"conv2d {node.id}: groups={groups} must divide {channels} inputs and {out} outputs")
     return out, _window(node, height, 0), _window(node, width, 1)
 
@@ -172,8 +172,6 @@ def _linear_params(node: Node, shapes: tuple[Shape, ...]) -> Params:
 def _linear_shape(node: Node, shapes: tuple[Shape, ...]) -> Shape:
     if len(shapes[0]) != 1:
         raise GraphError(f"linear {node.id} needs an input of (features,), got {shapes[0]}; flatten it first")
-    if node["out_channels"] < 1:
-        raise GraphError(f"linear {node.id} has {node['out_channels']} outputs; at least 1 is needed")
     return (node["out_channels"],)
 
 
@@ -193,26 +191,26 @@ _add(
 )
 
 
-def _activation(name: str, text: str, *, idempotent: bool = False, **attributes: Any) -> None:
+def _activation(name: str, function: str, *, idempotent: bool = False, **attributes: Any) -> None:
     def call(node: Node, names: tuple[str, ...]) -> str:
-        return text.format(names[0], **dict(node.attrs))
+        return f"{function}({_arguments([names[0]], node, attributes)})"
 
     _add(
         Op(name, "activation", lambda node, shapes: shapes[0], call=call, attributes=attributes, idempotent=idempotent)
     )
 
 
-_activation("relu", "F.relu({0})", idempotent=True)
-_activation("relu6", "F.relu6({0})", idempotent=True)
-_activation("leaky_relu", "F.leaky_relu({0}, {negative_slope!r})", negative_slope=0.01)
-_activation("elu", "F.elu({0}, {alpha!r})", alpha=1.0)
-_activation("silu", "F.silu({0})")
-_activation("gelu", "F.gelu({0}, approximate={approximate!r})", approximate="none")
-_activation("mish", "F.mish({0})")
-_activation("hardswish", "F.hardswish({0})")
-_activation("hardsigmoid", "F.hardsigmoid({0})")
-_activation("sigmoid", "torch.sigmoid({0})")
-_activation("tanh", "torch.tanh({0})")
+_activation("relu", "F.relu", idempotent=True)
+_activation("relu6", "F.relu6", idempotent=True)
+_activation("leaky_relu", "F.leaky_relu", negative_slope=0.01)
+_activation("elu", "F.elu", alpha=1.0)
+_activation("silu", "F.silu")
+_activation("gelu", "F.gelu", approximate="none")
+_activation("mish", "F.mish")
+_activation("hardswish", "F.hardswish")
+_activation("hardsigmoid", "F.hardsigmoid")
+_activation("sigmoid", "torch.sigmoid")
+_activation("tanh", "torch.tanh")
 
 
 def _add_shape(node: Node, shapes: tuple[Shape, ...]) -> Shape:
@@ -297,17 +295,11 @@ _add(
 )
 
 
-def _dropout_shape(node: Node, shapes: tuple[Shape, ...]) -> Shape:
-    if not 0 <= node["p"] < 1:
-        raise GraphError(f"dropout {node.id}: p={node['p']} must lie in [0, 1)")
-    return shapes[0]
-
-
 _add(
     Op(
         "dropout",
         "other",
-        _dropout_shape,
+        lambda node, shapes: shapes[0],
         source=lambda node, shapes: f"nn.Dropout({node['p']!r})",
         attributes={"p": 0.5},
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlnas.errors import OperatorError
+
 
 @dataclass(frozen=True)
 class Site:
@@ -33,5 +35,13 @@ class Site:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Site:
-        """Inverse of `to_json`."""
-        return cls(str(data["operator"]), str(data["anchor"]), data["target"], float(data["amount"]))
+        """Inverse of `to_json`.
+
+        Raises:
+            OperatorError: If a field is missing or of the wrong type.
+        """
+        try:
+            target = None if data["target"] is None else str(data["target"])
+            return cls(str(data["operator"]), str(data["anchor"]), target, float(data["amount"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise OperatorError(f"not a site: {data!r} ({error})") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlnas.graph.graph import Graph
 from rlnas.graph.ops import OPS
+from rlnas.graph.order import reading_order
 
 
 def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | None = None) -> str:
@@ -13,7 +14,6 @@ def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | Non
         class_name: Name of the class.
         docstring: Put under the class line, if given.
     """
-    # The canonical order is by depth; a depth-first walk reads better, since branches stay together.
     order = reading_order(graph)
     lines = [f"class {class_name}(nn.Module):"]
     if docstring:
@@ -31,43 +31,36 @@ def _constructor(graph: Graph, id: str) -> str | None:
     return source(node, graph.input_shapes(id)) if source else None
 
 
-def reading_order(graph: Graph) -> list[str]:
-    """Node ids in the order in which a person would write them: depth first, so that branches stay together."""
-    place = {id: i for i, id in enumerate(graph.order)}
-    done: set[str] = set()
-    order: list[str] = []
-    stack = [(id, False) for id in reversed(graph.order)]
-    while stack:
-        id, ready = stack.pop()
-        if id in done:
-            continue
-        if ready:
-            done.add(id)
-            order.append(id)
-            continue
-        stack.append((id, True))
-        stack += [(i, False) for i in sorted(set(graph.node(id).inputs), key=lambda i: -place[i])]
-    return order
-
-
 def _statements(graph: Graph, order: list[str]) -> list[str]:
-    """Assignments; a value read for the last time gives its variable to the result: chains read ``x = f(x)``."""
+    """Assignments to as few variables as it takes, so that no value outlives its use and chains read ``x = f(x)``."""
     left = {id: len(consumers) for id, consumers in graph.consumers.items()}
     left[graph.output] += 1
-    names: dict[str, str] = {}
+    variables: dict[str, int] = {}
+    free: set[int] = set()
     statements: list[str] = []
     for id in order:
         node = graph.node(id)
         if node.op == "input":
-            names[id] = "x"
+            variables[id] = 0
             continue
-        read = tuple(names[i] for i in node.inputs)
+        read = tuple(_name(variables[i]) for i in node.inputs)
         for i in node.inputs:
             left[i] -= 1
-        free = [names[i] for i in dict.fromkeys(node.inputs) if left[i] == 0]
-        names[id] = ("x" if "x" in free else free[0]) if free else id
+        last = {variables[i] for i in node.inputs if left[i] == 0}
+        free |= last
+        if not free:
+            free.add(max(variables.values()) + 1)
+        variables[id] = min(last or free)
+        free.remove(variables[id])
         call = OPS[node.op].call
         text = call(node, read) if call else f"self.{id}({read[0]})"
-        if text != names[id]:
-            statements.append(f"{names[id]} = {text}")
-    return [*statements, f"return {names[graph.output]}"]
+        if text != _name(variables[id]):
+            statements.append(f"{_name(variables[id])} = {text}")
+    return [*statements, f"return {_name(variables[graph.output])}"]
+
+
+def _name(variable: int) -> str:
+    return "xyz"[variable] if variable < 3 else f"v{variable}"
+
+
+__all__ = ["reading_order", "to_source"]

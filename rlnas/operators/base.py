@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -103,6 +103,8 @@ class Operator(ABC):
             raise OperatorError(f"{site} is a site of {site.operator!r}, not of {self.name!r}")
         if site.anchor not in graph:
             raise OperatorError(f"{site}: the graph has no node {site.anchor!r}")
+        if site.target is not None:
+            raise OperatorError(f"{site}: {self.name} takes no second node")
         reason = self.obstacle(graph, site)
         if reason is not None:
             raise OperatorError(f"{site} does not apply: {reason}")
@@ -124,18 +126,30 @@ class Operator(ABC):
             OperatorError: If the operator does not apply at the site, or the calibration inputs do not fit.
         """
         edit = self.edit(network.graph, site)
-        if calibration is not None and tuple(calibration.shape[1:]) != network.graph.input_shape:
-            raise OperatorError(
-                f"calibration inputs have shape {tuple(calibration.shape[1:])}, not {network.graph.input_shape}"
-            )
+        if calibration is not None:
+            calibration = _checked(calibration, network)
         with torch.no_grad():
             made = self.tensors(network, site, edit, generator=generator, calibration=calibration)
-            after = Network(edit.graph, made.values, network.history)
-            moved = None
-            if calibration is not None and not self.exact:
-                moved = drift(network, after, calibration)
-        applied = Applied(site, self.exact, made.compensated, moved)
+        applied = Applied(site, self.exact, made.compensated)
+        after = Network(edit.graph, made.values, (*network.history, applied))
+        if calibration is None or self.exact:
+            return after
+        applied = replace(applied, drift=drift(network, after, calibration))
         return Network(edit.graph, made.values, (*network.history, applied))
+
+
+def _checked(calibration: Tensor, network: Network) -> Tensor:
+    """Calibration inputs in the network's floating-point type."""
+    if len(calibration) == 0 or tuple(calibration.shape[1:]) != network.graph.input_shape:
+        raise OperatorError(
+            f"calibration inputs have shape {tuple(calibration.shape)}, not (samples, *{network.graph.input_shape})"
+        )
+    return calibration.to(network.dtype)
+
+
+def whole(amount: float) -> bool:
+    """True for a whole number, whatever its type; NaN and infinity are none."""
+    return float(amount).is_integer()
 
 
 def drift(before: Network, after: Network, inputs: Tensor) -> float:

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlnas.graph import Graph
+from rlnas.errors import OperatorError
+from rlnas.graph import Graph, Node
 from rlnas.network import Network
 
-RIDGE = 1e-3
+RIDGE = 0.1
+"""Times the sum of variances over the number of rows; held-out drift is flat about it, with many rows and with few."""
+
 MAX_ROWS = 16384
+CHUNK = 16
 
 
 def next_readers(graph: Graph, id: str) -> tuple[str, ...]:
@@ -31,7 +35,11 @@ def next_readers(graph: Graph, id: str) -> tuple[str, ...]:
 
 
 def capture(network: Network, ids: Iterable[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """(input, output) of some layers of a network in eval mode."""
+    """(input, output) of some layers of a network in eval mode.
+
+    Raises:
+        OperatorError: If one of them is not finite, so that nothing can be fitted to it.
+    """
     module = network.module().eval()
     seen: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -45,6 +53,9 @@ def capture(network: Network, ids: Iterable[str], inputs: Tensor) -> dict[str, t
         keep(id)
     with torch.no_grad():
         module(inputs)
+    for id, pair in seen.items():
+        if not all(bool(values.isfinite().all()) for values in pair):
+            raise OperatorError(f"what {id} reads or makes of the calibration inputs is not finite")
     return seen
 
 
@@ -78,50 +89,62 @@ def compensate(
     wanted |= {id: wanted[id].index_select(1, index) for id, index in (kept or {}).items()}
     for id in order:
         read, made = capture(Network(graph, values), [id], inputs)[id]
-        node = graph.node(id)
-        weight = values[f"{id}.weight"]
+        node, weight, shift_in = graph.node(id), values[f"{id}.weight"], intercept_name(graph, id)
         n = node["groups"] if node.op == "conv2d" else 1  # a grouped layer may have become a depthwise one
-        norm = _norm_after(graph, id)
-        shift_in = f"{id}.bias" if f"{id}.bias" in values else f"{norm}.running_mean" if norm else None
         new, shifts = [], []
-        for x, w, target, present in zip(
-            read.chunk(n, 1), weight.chunk(n), wanted[id].chunk(n, 1), made.chunk(n, 1), strict=True
-        ):
-            delta, shift = _solve(x, target - present, w, graph, id, intercept=shift_in is not None)
-            new.append(w + delta)
-            shifts.append(shift)
+        for x, w, missing in zip(read.chunk(n, 1), weight.chunk(n), (wanted[id] - made).chunk(n, 1), strict=True):
+            change, shift = _fit(*_rows(x, missing, node), intercept=shift_in is not None)
+            new.append(w + change.reshape(w.shape).to(w.dtype))
+            shifts.append(shift.to(w.dtype))
         values[f"{id}.weight"] = torch.cat(new)
         if shift_in is not None:
-            sign = 1.0 if shift_in.endswith(".bias") else -1.0
+            sign = 1.0 if shift_in == f"{id}.bias" else -1.0
             values[shift_in] = values[shift_in] + sign * torch.cat(shifts)
     return values
 
 
-def _norm_after(graph: Graph, id: str) -> str | None:
-    """The BatchNorm that alone reads a layer."""
+def intercept_name(graph: Graph, id: str) -> str | None:
+    """The tensor that shifts what a layer makes: its bias, or the running mean of a BatchNorm that alone reads it."""
+    if "bias" in graph.params(id):
+        return f"{id}.bias"
     consumers = graph.consumers[id]
     alone = len(consumers) == 1 and graph.output != id
-    return consumers[0] if alone and graph.node(consumers[0]).op == "batch_norm2d" else None
+    return f"{consumers[0]}.running_mean" if alone and graph.node(consumers[0]).op == "batch_norm2d" else None
 
 
-def _solve(
-    x: Tensor, residual: Tensor, weight: Tensor, graph: Graph, id: str, *, intercept: bool
-) -> tuple[Tensor, Tensor]:
-    """Ridge regression of the residual on patches of x: (change of the weight, shift of the output)."""
-    node = graph.node(id)
-    if node.op == "conv2d":
-        patches = F.unfold(x, node["kernel_size"], node["dilation"], node["padding"], node["stride"])
-        a = patches.transpose(1, 2).reshape(-1, patches.shape[1])
-        y = residual.flatten(2).transpose(1, 2).reshape(-1, residual.shape[1])
-    else:
-        a, y = x, residual
-    step = -(-len(a) // MAX_ROWS)
-    a, y = a[::step].double(), y[::step].double()
+def sample(n: int) -> Tensor:
+    """At most MAX_ROWS of n rows, the same for the same n, spread at random so that no place of a map is left out."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:MAX_ROWS].sort().values
+
+
+def covariance(rows: Tensor) -> tuple[Tensor, float]:
+    """Second moments of centred columns with a ridge added; and the ridge: the more, the fewer rows for the columns."""
+    gram = rows.T @ rows / len(rows)
+    ridge = max(RIDGE * float(gram.trace()) / len(rows), 1e-30)
+    gram.diagonal().add_(ridge)
+    return gram, ridge
+
+
+def _rows(x: Tensor, missing: Tensor, node: Node) -> tuple[Tensor, Tensor]:
+    """What a layer reads, shape (rows, weights of one output), and what it misses, shape (rows, outputs)."""
+    if node.op != "conv2d":
+        chosen = sample(len(x))
+        return x[chosen].double(), missing[chosen].double()
+    places = missing[0, 0].numel()
+    chosen = sample(len(x) * places)
+    patches = []
+    for first in range(0, len(x), CHUNK):
+        unfolded = F.unfold(
+            x[first : first + CHUNK], node["kernel_size"], node["dilation"], node["padding"], node["stride"]
+        )
+        here = chosen[(chosen >= first * places) & (chosen < (first + CHUNK) * places)]
+        patches.append(unfolded.transpose(1, 2).flatten(0, 1)[here - first * places].double())
+    return torch.cat(patches), missing.flatten(2).transpose(1, 2).flatten(0, 1)[chosen].double()
+
+
+def _fit(a: Tensor, y: Tensor, *, intercept: bool) -> tuple[Tensor, Tensor]:
+    """Ridge regression of y on a: (weights, shape (outputs, columns); shift, shape (outputs,))."""
     mean_a, mean_y = (a.mean(0), y.mean(0)) if intercept else (torch.zeros_like(a[0]), torch.zeros_like(y[0]))
     a, y = a - mean_a, y - mean_y
-    gram = a.T @ a / len(a)
-    ridge = RIDGE * gram.diagonal().mean().clamp_min(1e-12)
-    gram.diagonal().add_(ridge)
-    solution = torch.linalg.solve(gram, a.T @ y / len(a))  # (patch, out)
-    shift = mean_y - mean_a @ solution
-    return solution.T.reshape(weight.shape).to(weight.dtype), shift.to(weight.dtype)
+    weights = torch.linalg.solve(covariance(a)[0], a.T @ y / len(a)).T
+    return weights, mean_y - weights @ mean_a

@@ -11,17 +11,19 @@ from torch import Tensor, nn
 from rlnas.graph import OPS, Graph, Node, Site
 from rlnas.graph.edit import Names, insert_after
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors
+from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors, whole
 
 
 def kernel_obstacle(shape: tuple[int, ...], kernel: float) -> str | None:
     """Why a same-padded convolution of that size makes no sense on a map of that shape."""
-    if kernel != int(kernel) or kernel < 1 or int(kernel) % 2 == 0:
+    if not whole(kernel) or kernel < 1 or kernel % 2 == 0:
         return "the amount is the kernel size, an odd whole number"
     if len(shape) == 3 and int(kernel) // 2 >= min(shape[1:]):
         return f"a kernel of {int(kernel)} reaches past a map of {shape[1]} x {shape[2]}"
     if len(shape) == 1 and kernel != 1:
         return "features without a place take only a kernel of 1"
+    if len(shape) not in (1, 3):
+        return f"a value of shape {shape} is neither a map nor features"
     return None
 
 
@@ -67,14 +69,8 @@ class Deepen(Operator):
         self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
     ) -> Tensors:
         layer = edit.plan["layer"]
-        params = edit.graph.params(layer)
-        dtype = dtype_of(network)
-        weight = torch.zeros(params["weight"].shape, dtype=dtype)
-        nn.init.dirac_(weight) if weight.dim() == 4 else nn.init.eye_(weight)
-        bias = torch.zeros(params["bias"].shape, dtype=dtype)
-        return Tensors(kept_tensors(network, edit.graph) | {f"{layer}.weight": weight, f"{layer}.bias": bias})
-
-
-def dtype_of(network: Network) -> torch.dtype:
-    """Floating-point type of a network's tensors."""
-    return next((t.dtype for t in network.tensors.values() if t.is_floating_point()), torch.float32)
+        new = {n: torch.empty(p.shape, dtype=network.dtype) for n, p in edit.graph.params(layer).items()}
+        make_identity = nn.init.eye_ if new["weight"].dim() == 2 else nn.init.dirac_
+        make_identity(new["weight"])
+        nn.init.zeros_(new["bias"])
+        return Tensors(kept_tensors(network, edit.graph) | {f"{layer}.{name}": t for name, t in new.items()})

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rlnas.graph import Graph, Site
 from rlnas.graph.edit import replace_node
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.base import Edit, Operator, Tensors, whole
 
 
 class GrowKernel(Operator):
@@ -32,7 +32,7 @@ class GrowKernel(Operator):
         node = graph.node(site.anchor)
         if node.op != "conv2d":
             return f"{site.anchor} is a {node.op}, not a convolution"
-        if site.amount != int(site.amount) or site.amount < 2 or int(site.amount) % 2:
+        if not whole(site.amount) or site.amount < 2 or site.amount % 2:
             return "the amount is the growth of the kernel, an even whole number"
         _, height, width = graph.input_shapes(site.anchor)[0]
         for size, kernel, dilation in zip((height, width), node["kernel_size"], node["dilation"], strict=True):

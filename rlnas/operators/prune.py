@@ -9,22 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlnas.graph import OPS, Graph, Site
-from rlnas.graph.channels import Axis, ChannelGroup
+from rlnas.graph import Graph, Site
+from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.edit import resize
 from rlnas.network import Network
 from rlnas.operators.base import Edit, Operator, Tensors
-from rlnas.operators.compensate import capture, compensate
-from rlnas.operators.remap import axis_index, remap, split_row
+from rlnas.operators.compensate import compensate
+from rlnas.operators.importance import choose_by_fit, kept_by_magnitude
+from rlnas.operators.remap import axis_index, remap
 from rlnas.operators.widen import group_obstacle, parts_agree
 
 
 class PruneChannels(Operator):
     """Remove the least important channels of a layer and of all layers coupled with it.
 
-    With calibration inputs, a channel counts as much as what reads it would miss: the squared norm of its columns times
-    its variance; the readers are then refitted by least squares. Without, it counts by the norms of its rows and
-    columns. The amount is the share of channels that goes.
+    With calibration inputs, a channel counts as much as the layers that read it would miss if they were refitted to
+    those that are left, and at the end they are. Without, it counts by the norms of its rows and columns. The amount is
+    the share of channels that goes.
 
     References:
         He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168.
@@ -65,48 +66,12 @@ class PruneChannels(Operator):
     ) -> Tensors:
         group = network.graph.channels.of(site.anchor)
         assert group is not None
-        scores = channel_scores(network, group, calibration)
-        maps = {
-            cell: scores[cell].argsort(descending=True, stable=True)[:length].sort().values
-            for cell, length in edit.plan["lengths"].items()
-        }
-        values = remap(network, edit.graph, maps, noise=0.0, generator=generator)
-        if calibration is None or not group.readers:
-            return Tensors(values)
+        lengths = edit.plan["lengths"]
+        if calibration is None:
+            return Tensors(remap(network, kept_by_magnitude(network, group, lengths), noise=0.0, generator=generator))
+        maps, refitted = choose_by_fit(network, group, lengths, calibration)
+        values = remap(refitted, maps, noise=0.0, generator=generator)
         channels = network.graph.channels
         kept = {id: axis_index(channels.axes[id], channels.lengths, maps) for id in group.readers}
         values = compensate(network, edit.graph, values, group.readers, calibration, kept=kept)
         return Tensors(values, compensated=True)
-
-
-def channel_scores(network: Network, group: ChannelGroup, calibration: Tensor | None) -> dict[int, Tensor]:
-    """How much each channel of a group matters, by cell."""
-    graph, lengths = network.graph, network.graph.channels.lengths
-    scores = {cell: torch.zeros(lengths[cell], dtype=torch.float64) for cell in group.cells}
-    rows: dict[int, Tensor] = {cell: torch.zeros(lengths[cell], dtype=torch.float64) for cell in group.cells}
-    for id in group.producers:
-        _spread(rows, graph.channels.axes[id], lengths, network.tensors[f"{id}.weight"].flatten(1).square().sum(1))
-    seen = capture(network, group.readers, calibration) if calibration is not None else {}
-    for id in group.readers:
-        node, weight = graph.node(id), network.tensors[f"{id}.weight"]
-        source = graph.channels.axes[node.inputs[0]]
-        n = node["groups"] if OPS[node.op].channels(node, graph.input_shapes(id)) == "grouped" else 1
-        columns = torch.cat([b.transpose(0, 1).flatten(1).square().sum(1) for b in weight.chunk(n)])
-        if id in seen:
-            read = seen[id][0].transpose(0, 1).flatten(1)
-            columns = columns * read.var(1)
-        for part, values in zip(split_row(source, lengths, n), columns.chunk(n), strict=True):
-            _spread(scores, part, lengths, values)
-    if calibration is None:
-        return {cell: rows[cell] * scores[cell] if group.readers else rows[cell] for cell in group.cells}
-    return scores if group.readers else rows
-
-
-def _spread(scores: dict[int, Tensor], row: Axis, lengths: Mapping[int, int], values: Tensor) -> None:
-    """Add the values of entries along a row to the scores of their channels."""
-    start = 0
-    for cell, block in row:
-        size = lengths[cell] * block
-        if cell in scores:
-            scores[cell] += values[start : start + size].double().view(-1, block).sum(1)
-        start += size

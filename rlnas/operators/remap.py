@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from rlnas.graph import OPS, Graph
 from rlnas.graph.channels import Axis
+from rlnas.graph.ops import n_blocks
 from rlnas.network import Network
 
 Maps = Mapping[int, Tensor]
@@ -37,16 +37,15 @@ def split_row(row: Axis, lengths: Mapping[int, int], n: int) -> list[Axis]:
     return [tuple(part) for part in parts]
 
 
-def remap(network: Network, graph: Graph, maps: Maps, *, noise: float, generator: torch.Generator) -> dict[str, Tensor]:
-    """Tensors of a graph whose cells were resized.
+def remap(network: Network, maps: Maps, *, noise: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """The network's tensors after its cells were resized.
 
     Old channels that appear several times are replicas: what reads them gets their old weight divided among them, plus
     random values that cancel out over each set of replicas, so that the function is kept while they part in training.
 
     Args:
-        graph: The graph after resizing.
         maps: What the new channels are.
-        noise: Standard deviation of the random values relative to the weight's.
+        noise: Standard deviation of the random values, relative to the root mean square of the weight.
         generator: Only source of randomness.
 
     References:
@@ -64,14 +63,12 @@ def remap(network: Network, graph: Graph, maps: Maps, *, noise: float, generator
                 tensor = tensor.index_select(param.axes.index("out"), axis_index(row, channels.lengths, maps))
             source = channels.axes[node.inputs[0]] if node.inputs else ()
             if "in" in param.axes and any(cell in maps for cell, _ in source):
-                grouped = OPS[node.op].channels(node, old.input_shapes(id)) == "grouped"
-                n = node["groups"] if grouped else 1
+                n = n_blocks(node, old.input_shapes(id))
                 blocks = zip(tensor.chunk(n, dim=0), split_row(source, channels.lengths, n), strict=True)
                 tensor = torch.cat(
                     [_share(b, axis_index(part, channels.lengths, maps), noise, generator) for b, part in blocks]
                 )
-            values[f"{id}.{name}"] = tensor.clone()
-    assert {n.split(".", 1)[0] for n in values} <= {node.id for node in graph.nodes}
+            values[f"{id}.{name}"] = tensor
     return values
 
 
@@ -83,10 +80,9 @@ def _share(weight: Tensor, index: Tensor, noise: float, generator: torch.Generat
     shape = (1, -1) + (1,) * (weight.dim() - 2)
     share = weight.index_select(1, index) / copies.view(shape)
     if noise > 0:
-        random = torch.randn(share.shape, generator=generator, dtype=torch.float64).to(weight.dtype)
-        # A layer that is all zero, such as the last of a new residual block, still has to tell the replicas apart.
-        spread = float(weight.std()) if weight.numel() > 1 else 0.0
-        random = random * (noise * (spread or math.prod(weight.shape[1:]) ** -0.5))
+        # A layer that is zero, such as the last of a new residual block, still has to tell the replicas apart.
+        scale = float(weight.square().mean().sqrt()) or math.prod(weight.shape[1:]) ** -0.5
+        random = torch.randn(share.shape, generator=generator, dtype=torch.float64).to(weight.dtype) * (noise * scale)
         total = torch.zeros_like(weight).index_add_(1, index, random)
         share = share + random - total.index_select(1, index) / copies.view(shape)
         share = torch.where((copies > 1).view(shape), share, weight.index_select(1, index))

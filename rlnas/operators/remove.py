@@ -18,8 +18,9 @@ from rlnas.operators.compensate import compensate, next_readers
 class RemoveLayer(Operator):
     """Remove a convolution or linear layer that keeps its input's shape, or the branch of a residual add.
 
-    A BatchNorm and an activation that follow the layer and are read by nothing else go with it. With calibration
-    inputs, the layers that read the result are refitted by least squares. The amount is 1.
+    A BatchNorm that alone reads the layer goes with it, and so does the activation after them, unless nothing but that
+    activation would stand between the layers before and after. With calibration inputs, the layers that read the result
+    are refitted by least squares. The amount is 1.
 
     References:
         He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168.
@@ -40,39 +41,55 @@ class RemoveLayer(Operator):
             return f"{node.op} is neither a layer with weights nor a residual add"
         if graph.shapes[site.anchor] != graph.input_shapes(site.anchor)[0]:
             return "its output has another shape than its input"
-        if graph.node(node.inputs[0]).op == "input" or _last(graph, site.anchor) == graph.output:
+        source, end = node.inputs[0], _end(graph, site.anchor)
+        if graph.node(source).op == "input" or end == graph.output:
             return "the first and the last layer stay"
-        if any(
-            graph.node(id).op == "add" and node.inputs[0] in graph.node(id).inputs
-            for id in graph.consumers[_last(graph, site.anchor)]
-        ):
+        if any(graph.node(id).op == "add" and source in graph.node(id).inputs for id in graph.consumers[end]):
             return "the branch would be left empty; remove it at its add"
         return None
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
         node = graph.node(site.anchor)
         source = _shortcut(graph, site.anchor) if node.op == "add" else node.inputs[0]
-        end = site.anchor if node.op == "add" else _last(graph, site.anchor)
+        end = site.anchor if node.op == "add" else _end(graph, site.anchor)
         assert source is not None
-        after = bypass(graph, end, source)
-        return after, {"readers": tuple(i for i in next_readers(graph, end) if i in after)}
+        return bypass(graph, end, source), {"end": end}
 
     def tensors(
         self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
     ) -> Tensors:
-        values, readers = kept_tensors(network, edit.graph), edit.plan["readers"]
+        values, readers = kept_tensors(network, edit.graph), next_readers(network.graph, edit.plan["end"])
         if calibration is None or not readers:
             return Tensors(values)
         return Tensors(compensate(network, edit.graph, values, readers, calibration), compensated=True)
 
 
-def _last(graph: Graph, id: str) -> str:
-    """End of the run of layer, BatchNorm and activation that starts at a layer."""
-    for family in ("norm", "activation"):
-        consumers = graph.consumers[id]
-        if id != graph.output and len(consumers) == 1 and OPS[graph.node(consumers[0]).op].family == family:
-            id = consumers[0]
-    return id
+def _end(graph: Graph, id: str) -> str:
+    """The last node that goes with a layer."""
+    end = _alone_after(graph, id, "norm") or id
+    activation = _alone_after(graph, end, "activation")
+    return activation if activation and _activated(graph, graph.node(id).inputs[0]) else end
+
+
+def _alone_after(graph: Graph, id: str, family: str) -> str | None:
+    """The only reader of a node, if it is of that family."""
+    consumers = graph.consumers[id]
+    alone = len(consumers) == 1 and id != graph.output
+    return consumers[0] if alone and OPS[graph.node(consumers[0]).op].family == family else None
+
+
+def _activated(graph: Graph, id: str) -> bool:
+    """True if no value reaches a node from a layer, a BatchNorm or an add without an activation on its way."""
+    stack, seen = [id], {id}
+    while stack:
+        node = graph.node(stack.pop())
+        if OPS[node.op].family == "activation":
+            continue
+        if OPS[node.op].family not in ("pool", "other") and node.op != "concat":
+            return False
+        stack += [i for i in node.inputs if i not in seen]
+        seen.update(node.inputs)
+    return True
 
 
 def _shortcut(graph: Graph, add: str) -> str | None:

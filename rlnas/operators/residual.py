@@ -12,7 +12,7 @@ from rlnas.graph import OPS, Graph, Node, Site
 from rlnas.graph.edit import Names, insert_after
 from rlnas.network import Network, fresh_tensor
 from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors
-from rlnas.operators.deepen import dtype_of, kernel_obstacle
+from rlnas.operators.deepen import kernel_obstacle
 
 
 class InsertResidual(Operator):
@@ -55,7 +55,7 @@ class InsertResidual(Operator):
     def tensors(
         self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
     ) -> Tensors:
-        values, dtype = kept_tensors(network, edit.graph), dtype_of(network)
+        values, dtype = kept_tensors(network, edit.graph), network.dtype
         for id in edit.plan["fresh"]:
             for name, param in edit.graph.params(id).items():
                 values[f"{id}.{name}"] = fresh_tensor(param, generator=generator, dtype=dtype)

@@ -85,4 +85,4 @@ class Widen(Operator):
             while sum(len(e) for e in extra) < length - old:  # every channel once before any of them twice
                 extra.append(torch.randperm(old, generator=generator))
             maps[cell] = torch.cat([torch.arange(old), *extra])[:length]
-        return Tensors(remap(network, edit.graph, maps, noise=self.noise, generator=generator))
+        return Tensors(remap(network, maps, noise=self.noise, generator=generator))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlnas.graph import Graph, Site
+from rlnas.errors import OperatorError
+from rlnas.graph import OPS, Graph, Node, Site
 from rlnas.network import Network
-from rlnas.operators import Operator
+from rlnas.operators import Operator, drift
+from rlnas.operators.remap import remap
+from tests.graphs import reordered
 
 EXACT = 1e-12
+FLOOR_32 = 4 * torch.finfo(torch.float32).eps
+"""Drift that permuting channels is taken to have at least: in a tiny network it may happen to have none at all."""
 
 
 def generator(seed: int) -> torch.Generator:
@@ -37,72 +47,300 @@ def make_inputs(graph: Graph, seed: int, n: int = 6, dtype: torch.dtype = torch.
 
 
 def relative(a: Tensor, b: Tensor) -> float:
+    """Largest difference relative to the largest value of a."""
     return float((a - b).abs().max() / a.abs().max().clamp_min(1e-6))
 
 
-def check_exact(before: Network, after: Network, inputs: Tensor, *, tolerance: float = EXACT) -> None:
-    """Same outputs in eval mode and in training mode, and in eval mode again after the statistics have moved."""
+def drifts(before: Network, after: Network, inputs: Tensor) -> dict[str, float]:
+    """Relative error in eval mode, in training mode, and in eval mode with the statistics that training mode left."""
     old, new = before.module(), after.module()
-    for training in (False, True, False):
-        old.train(training)
-        new.train(training)
-        with torch.no_grad():
-            error = relative(old(inputs), new(inputs))
-        assert error <= tolerance, f"drift {error:.1e} in {'training' if training else 'eval'} mode"
+    found = {}
+    with torch.no_grad():
+        for name, training in (("eval", False), ("training", True), ("eval after training", False)):
+            found[name] = relative(old.train(training)(inputs), new.train(training)(inputs))
+    return found
 
 
-def check_costs(operator: Operator, before: Network, site: Site, after: Network) -> None:
+def check_exact(before: Network, after: Network, inputs: Tensor, *, tolerance: float = EXACT) -> None:
+    """Same outputs in all modes."""
+    for mode, error in drifts(before, after, inputs).items():
+        assert error <= tolerance, f"drift {error:.1e} in {mode} mode"
+
+
+def permuted(network: Network, seed: int) -> Network:
+    """The network with the channels of every free group in another order."""
+    channels, g = network.graph.channels, generator(seed)
+    free = [cell for group in channels if not group.fixed for cell in group.cells]
+    maps = {cell: torch.randperm(channels.lengths[cell], generator=g) for cell in free}
+    return Network(network.graph, remap(network, maps, noise=0.0, generator=g))
+
+
+def with_leaky_activations(network: Network) -> Network:
+    """The network with activations that let every gradient through, so that a zero gradient is the operator's fault."""
+
+    def leaky(node: Node) -> Node:
+        if OPS[node.op].family != "activation":
+            return node
+        return Node.make(node.id, "leaky_relu", node.inputs, negative_slope=0.1)
+
+    graph = Graph(tuple(leaky(node) for node in network.graph.nodes), network.graph.output)
+    return Network(graph, network.tensors)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An operator at one of its sites on a network in float64."""
+
+    operator: Operator
+    network: Network
+    site: Site
+    seed: int
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        return make_inputs(self.network.graph, self.seed)
+
+    @cached_property
+    def calibration(self) -> Tensor:
+        return make_inputs(self.network.graph, self.seed + 5, n=24)
+
+    @cached_property
+    def after(self) -> Network:
+        """The network after the edit; made once, since checks must not write into it either."""
+        return self.apply()
+
+    def apply(self, network: Network | None = None, *, seed: int | None = None, calibrate: bool = True) -> Network:
+        """The network after the edit, made anew."""
+        network = network or self.network
+        return self.operator.apply(
+            network,
+            self.site,
+            generator=generator(self.seed if seed is None else seed),
+            calibration=self.calibration.to(network.dtype) if calibrate else None,
+        )
+
+
+# ----------------------------------------------------------------------------------------------------- the function
+
+
+def check_function(case: Case) -> None:
+    """An exact operator keeps the function, in float64 to 1e-12, running statistics included."""
+    if case.operator.exact:
+        check_exact(case.network, case.after, case.inputs)
+
+
+def check_function_in_float32(case: Case) -> None:
+    """In float32 an exact operator drifts no more than ten times as far as permuting the channels does."""
+    if not case.operator.exact:
+        return
+    before, inputs = case.network.to(torch.float32), case.inputs.float()
+    yardsticks = [drifts(before, permuted(before, k), inputs) for k in range(3)]
+    for mode, error in drifts(before, case.apply(before), inputs).items():
+        allowed = 10 * max(FLOOR_32, *(yardstick[mode] for yardstick in yardsticks))
+        assert error <= allowed, f"drift {error:.1e} in float32 in {mode} mode, more than {allowed:.1e}"
+
+
+def check_history(case: Case) -> None:
+    """The new entry says what was done; the drift of an approximate operator is what one measures."""
+    with_calibration, without = case.after, case.apply(calibrate=False)
+    for made in (with_calibration, without):
+        assert made.history[:-1] == case.network.history
+        entry = made.history[-1]
+        assert (entry.site, entry.exact) == (case.site, case.operator.exact)
+    assert not without.history[-1].compensated and without.history[-1].drift is None
+    entry = with_calibration.history[-1]
+    if case.operator.exact:
+        assert not entry.compensated and entry.drift is None
+    else:
+        assert entry.drift == pytest.approx(drift(case.network, with_calibration, case.calibration), rel=1e-9)
+
+
+def check_compensation(case: Case) -> None:
+    """Compensation does what it says, and hardly ever harms on the inputs that it was fitted to.
+
+    Each layer's own error cannot grow. That of the whole network can: where errors of several layers cancelled out,
+    where activations hid them, or where the smallest weights happen to be the better choice of channels.
+    """
+    entry = case.after.history[-1]
+    if entry.compensated:
+        plain = case.apply(calibrate=False)
+        assert entry.drift is not None
+        assert entry.drift <= 2 * drift(case.network, plain, case.calibration) + 1e-3, "compensation made it worse"
+
+
+# ------------------------------------------------------------------------------------------------ graphs and costs
+
+
+def check_costs(case: Case) -> None:
     """Declared cost is counted cost is torch's count."""
-    edit = operator.edit(before.graph, site)
-    assert edit.graph == after.graph
-    assert edit.cost_delta.n_params == after.graph.n_params - before.graph.n_params
-    assert edit.cost_delta.macs == after.graph.macs - before.graph.macs
-    assert operator.shrinks or (edit.cost_delta.n_params >= 0 and edit.cost_delta.macs >= 0)
-    module = after.module().eval()
-    assert sum(p.numel() for p in module.parameters()) == after.graph.n_params
-    inputs = torch.zeros(1, *after.graph.input_shape, dtype=next(module.parameters()).dtype)
+    edit, before, after = case.operator.edit(case.network.graph, case.site), case.network.graph, case.after.graph
+    assert edit.graph == after
+    assert edit.cost_delta.n_params == after.n_params - before.n_params
+    assert edit.cost_delta.macs == after.macs - before.macs
+    assert case.operator.shrinks or (edit.cost_delta.n_params >= 0 and edit.cost_delta.macs >= 0)
+    module = case.after.module().eval()
+    assert sum(p.numel() for p in module.parameters()) == after.n_params
     with FlopCounterMode(display=False) as counter:
-        output = module(inputs)
-    assert counter.get_total_flops() == 2 * after.graph.macs
-    assert tuple(output.shape[1:]) == after.graph.output_shape
+        output = module(case.inputs[:1])
+    assert counter.get_total_flops() == 2 * after.macs
+    assert tuple(output.shape[1:]) == after.output_shape
 
 
-def check_input_untouched(operator: Operator, network: Network, site: Site, calibration: Tensor | None) -> None:
-    """The given network, its inputs and torch's global generator stay as they are; tensors are not shared."""
-    copies = {name: tensor.clone() for name, tensor in network.tensors.items()}
-    state = torch.get_rng_state()
-    after = operator.apply(network, site, generator=generator(0), calibration=calibration)
-    assert torch.equal(state, torch.get_rng_state()), "drew from the global generator"
-    for tensor in after.module().parameters():
-        tensor.data.add_(1.0)
-    assert all(torch.equal(tensor, copies[name]) for name, tensor in network.tensors.items())
+def check_graph(case: Case) -> None:
+    """A valid graph that keeps the network's input and output, and does not depend on the order of the nodes."""
+    before, after = case.network.graph, case.after.graph
+    assert Graph(after.nodes, after.output) == after
+    assert after.input_shape == before.input_shape and after.output_shape == before.output_shape
+    assert after.key != before.key
+    mixed = case.apply(Network(reordered(before, case.seed), case.network.tensors, case.network.history))
+    assert mixed.graph.key == after.key and mixed.graph.order == after.order
+    assert case.operator.sites(mixed.graph) == case.operator.sites(after)
+    assert all(torch.equal(mixed.tensors[name], tensor) for name, tensor in case.after.tensors.items())
 
 
-def check_reproducible(operator: Operator, network: Network, site: Site, calibration: Tensor | None) -> None:
-    """The same seed gives the same bits."""
-    first, second = (operator.apply(network, site, generator=generator(3), calibration=calibration) for _ in range(2))
-    assert first.graph == second.graph
-    assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
-
-
-def check_round_trip(after: Network, site: Site) -> None:
+def check_round_trip(case: Case) -> None:
     """Through JSON and safetensors."""
+    after, site = case.after, case.site
     graph = Graph.from_json(json.loads(json.dumps(after.graph.to_json())))
     assert graph.key == after.graph.key and set(graph.nodes) == set(after.graph.nodes)
     again = Network.from_bytes(after.to_bytes())
     assert again.content_hash == after.content_hash and again.history == after.history
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in after.tensors.items())
     assert Site.from_json(json.loads(json.dumps(site.to_json()))) == site
 
 
-def check_trains(after: Network, inputs: Tensor) -> None:
-    """Two steps of training leave every parameter with a finite gradient."""
-    module = after.module().train()
+# ------------------------------------------------------------------------------------------- values and randomness
+
+
+def check_input_untouched(case: Case) -> None:
+    """The given network and torch's global generator stay as they are, whatever is done to the module that results."""
+    network = case.network
+    graph, copies, history = network.graph.to_json(), _copies(network), network.history
+    state, calibration = torch.get_rng_state(), case.calibration.clone()
+    after = case.apply()
+    assert torch.equal(state, torch.get_rng_state()), "drew from the global generator"
+    for tensor in after.module().state_dict().values():
+        tensor.add_(1)
+    assert network.graph.to_json() == graph and network.history == history
+    assert all(torch.equal(tensor, copies[name]) for name, tensor in network.tensors.items()), "wrote into its input"
+    assert torch.equal(case.calibration, calibration), "wrote into the calibration inputs"
+
+
+def check_reproducible(case: Case) -> None:
+    """The same seed gives the same bits; another one does not, if the operator draws at all."""
+    first, second = case.apply(seed=3), case.apply(seed=3)
+    assert first.graph == second.graph and _same(first, second), "the same seed gives other tensors"
+    g = generator(3)
+    state = g.get_state()
+    case.operator.apply(case.network, case.site, generator=g, calibration=case.calibration)
+    draws = not torch.equal(g.get_state(), state)
+    assert draws != _same(first, case.apply(seed=4)), "the seed does not tell what is drawn"
+
+
+def _copies(network: Network) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.tensors.items()}
+
+
+def _same(a: Network, b: Network) -> bool:
+    return all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def check_finite_gradients(case: Case) -> None:
+    """Two steps in training mode leave every parameter with a finite gradient."""
+    module = case.after.module().train()
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
-    targets = torch.arange(len(inputs)) % after.graph.output_shape[0]
+    targets = torch.arange(len(case.inputs)) % case.after.graph.output_shape[0]
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(module(inputs), targets).backward()
+        nn.functional.cross_entropy(module(case.inputs), targets).backward()
         for name, parameter in module.named_parameters():
-            assert parameter.grad is not None, name
-            assert bool(parameter.grad.isfinite().all()), name
+            assert parameter.grad is not None, f"{name} has no gradient"
+            assert bool(parameter.grad.isfinite().all()), f"{name} has a gradient that is not finite"
         optimizer.step()
+
+
+def check_everything_learns(case: Case) -> None:
+    """Every parameter has had a gradient after two steps, and channels that were alike have parted after one more.
+
+    Behind a layer that is zero the first step moves that layer only, and the second one what lies before it; earlier
+    edits of the network may have left more such layers, one behind the other.
+    """
+    network = with_leaky_activations(case.after)
+    module, inputs = network.module().eval(), make_inputs(network.graph, case.seed + 9, n=8)
+    targets = torch.randn(len(inputs), *network.graph.output_shape, generator=generator(9), dtype=torch.float64)
+    start = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    optimizer, idle = torch.optim.SGD(module.parameters(), lr=1e-3), set(start)
+    steps = 2 + len(case.network.history)
+    for step in range(steps + 1):
+        assert step < steps or not idle, f"{sorted(idle)} never had a gradient"
+        optimizer.zero_grad()
+        nn.functional.mse_loss(module(inputs), targets).backward()
+        idle -= {name for name, p in module.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
+        optimizer.step()
+    for name, parameter in module.named_parameters():
+        if parameter.dim() < 2:
+            continue
+        rows, moved = start[name].flatten(1), parameter.detach() - start[name]
+        for i, j in (rows[:, None] == rows[None]).all(-1).triu(1).nonzero().tolist():
+            apart = float((moved[i] - moved[j]).abs().max())
+            assert apart > 1e-6 * float(moved[i].abs().max()), f"rows {i} and {j} of {name} stay alike for ever"
+
+
+# --------------------------------------------------------------------------------------------------------- legality
+
+
+def check_legality(operator: Operator, network: Network) -> None:
+    """`sites`, `obstacle`, `edit` and `apply` agree, and what does not apply is refused in one line."""
+    graph = network.graph
+    legal = operator.sites(graph)
+    assert len(set(legal)) == len(legal)
+    place = {id: k for k, id in enumerate(graph.order)}
+    assert [place[site.anchor] for site in legal] == sorted(place[site.anchor] for site in legal)
+    odd = (0, -1.0, 0.3, 2.5, 7, 64.0, 1e30, float("nan"), float("inf"))
+    for node in graph.nodes:
+        for amount in (*operator.amounts, *odd):
+            site = Site(operator.name, node.id, None, amount)
+            reason = operator.obstacle(graph, site)
+            if reason is None:
+                assert (amount in operator.amounts) == (site in legal)
+                assert operator.edit(graph, site).graph.key != graph.key
+                check_refused(operator, network, Site(operator.name, node.id, graph.output, amount))
+            else:
+                assert site not in legal
+                check_refused(operator, network, site)
+    check_refused(operator, network, Site("another", graph.output, None, 1))
+    check_refused(operator, network, Site(operator.name, "nowhere", None, operator.amounts[0]))
+
+
+def check_refused(operator: Operator, network: Network, site: Site) -> None:
+    """Both `edit` and `apply` raise, with one line that names the site."""
+    attempts: list[Callable[[], Any]] = [
+        lambda: operator.edit(network.graph, site),
+        lambda: operator.apply(network, site, generator=generator(0)),
+    ]
+    for attempt in attempts:
+        with pytest.raises(OperatorError) as caught:
+            attempt()
+        assert str(site) in str(caught.value) and "\n" not in str(caught.value)
+
+
+CHECKS: dict[str, Callable[[Case], None]] = {
+    check.__name__: check
+    for check in (
+        check_function,
+        check_function_in_float32,
+        check_history,
+        check_compensation,
+        check_costs,
+        check_graph,
+        check_round_trip,
+        check_input_untouched,
+        check_reproducible,
+        check_finite_gradients,
+        check_everything_learns,
+    )
+}
+"""All checks of one edit; `check_legality` is one of an operator on a whole graph."""

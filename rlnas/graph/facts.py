@@ -1,0 +1,100 @@
+"""What follows from a node and the shapes of its inputs; worked out once for each kind of node, and checked."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from rlnas.errors import GraphError, unknown_name
+from rlnas.graph.attributes import ATTRIBUTES
+from rlnas.graph.node import Node, Shape, Value
+from rlnas.graph.op import REQUIRED, ChannelRule, Params
+from rlnas.graph.ops import OPS
+
+MEMO_SIZE = 100_000
+
+
+class Facts(NamedTuple):
+    """What the op table says of a node.
+
+    Attributes:
+        shape: Shape of its output for one sample.
+        params: Its tensors.
+        n_params: Trained values.
+        macs: Multiply-accumulates for one sample.
+        channels: How channels pass.
+    """
+
+    shape: Shape
+    params: Params
+    n_params: int
+    macs: int
+    channels: ChannelRule
+
+
+_memo: dict[tuple[str, tuple[tuple[str, Value], ...], tuple[Shape, ...]], Facts] = {}
+
+
+def facts_of(node: Node, shapes: tuple[Shape, ...]) -> Facts:
+    """Check a node and work out its facts; each node remembers its own, and nodes of one kind share them.
+
+    Args:
+        shapes: Shapes of its inputs.
+
+    Raises:
+        GraphError: If the op or an attribute is unknown, missing or of the wrong kind, or the shapes do not fit.
+    """
+    found: Facts | None = node.facts.get(shapes)
+    if found is None:
+        if not node.facts:
+            _check(node)
+        key = (node.op, node.attrs, shapes)
+        found = _memo.get(key)
+        if found is None:
+            if len(_memo) >= MEMO_SIZE:
+                _memo.clear()
+            found = _memo[key] = _work_out(node, shapes)
+        node.facts[shapes] = found
+    return found
+
+
+def _work_out(node: Node, shapes: tuple[Shape, ...]) -> Facts:
+    row = OPS[node.op]
+    shape = row.shape(node, shapes)
+    params = row.params(node, shapes)
+    n_params = sum(math.prod(param.shape) for param in params.values() if param.trained)
+    return Facts(shape, params, n_params, row.macs(node, shapes, shape), row.channels(node, shapes))
+
+
+def _check(node: Node) -> None:
+    if node.op not in OPS:
+        raise GraphError(f"node {node.id}: {unknown_name('op', node.op, OPS)}")
+    row = OPS[node.op]
+    if len(node.inputs) != row.arity and (row.arity is not None or len(node.inputs) < 2):
+        wanted = "2 or more" if row.arity is None else str(row.arity)
+        raise GraphError(f"{node.op} {node.id} takes {wanted} inputs, got {len(node.inputs)}")
+    given = [name for name, _ in node.attrs]
+    for name in given:
+        if name not in row.attributes:
+            raise GraphError(f"{node.op} {node.id}: {unknown_name('attribute', name, row.attributes)}")
+    for name in row.attributes:
+        if name not in given:
+            raise GraphError(f"{node.op} {node.id} lacks the attribute {name!r}")
+    if given != sorted(row.attributes):
+        raise GraphError(f"{node.op} {node.id}: attributes must come once each, sorted by name; Node.make sees to it")
+    for name, value in node.attrs:
+        kind = ATTRIBUTES[name]
+        if not kind.accepts(value):
+            raise GraphError(f"{node.op} {node.id}: {name}={value!r} should be {kind.description}")
+
+
+def complete(node: Node) -> Node:
+    """Fill in the default attributes of a node.
+
+    Raises:
+        GraphError: If the op is unknown.
+    """
+    if node.op not in OPS:
+        raise GraphError(f"node {node.id}: {unknown_name('op', node.op, OPS)}")
+    defaults = {name: value for name, value in OPS[node.op].attributes.items() if value is not REQUIRED}
+    return node.replace(**(defaults | dict(node.attrs)))

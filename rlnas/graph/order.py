@@ -1,0 +1,30 @@
+"""The order in which a graph is written down and run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlnas.graph.graph import Graph
+
+
+def reading_order(graph: Graph) -> list[str]:
+    """Node ids in the order in which a person would write them: depth first, so that branches stay together.
+
+    The canonical order, from which it derives, is by depth and would jump from branch to branch.
+    """
+    place = {id: i for i, id in enumerate(graph.order)}
+    done: set[str] = set()
+    order: list[str] = []
+    stack = [(graph.output, False)]
+    while stack:
+        id, ready = stack.pop()
+        if id in done:
+            continue
+        if ready:
+            done.add(id)
+            order.append(id)
+            continue
+        stack.append((id, True))
+        stack += [(i, False) for i in sorted(set(graph.node(id).inputs), key=lambda i: -place[i])]
+    return order
