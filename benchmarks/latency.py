@@ -26,7 +26,7 @@ from rlnas.network import Network
 
 def conv_net(width: int, *, size: int = 8, blocks: int = 1) -> Network:
     """Three stages of convolutions with pooling between, and a linear classifier."""
-    nodes = [Node.make("input", "input", shape=(1, size, size))]
+    nodes = [Node.make("input", "input", shape=(1, size, size), dtype="float32")]
     last = "input"
 
     def add(id: str, op: str, **attrs: object) -> None:

@@ -19,7 +19,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-OP_FAMILIES: Final = ("input", "conv", "depthwise", "linear", "norm", "activation", "pool", "merge", "other")
+OP_FAMILIES: Final = (
+    "input",
+    "conv",
+    "depthwise",
+    "linear",
+    "embedding",
+    "norm",
+    "activation",
+    "pool",
+    "merge",
+    "attention",
+    "other",
+)
 
 NODE_FEATURES: Final = (
     *(f"is_{family}" for family in OP_FAMILIES),

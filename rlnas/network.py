@@ -85,7 +85,7 @@ class Network:
                 raise GraphError(f"the weights lack the tensor {name!r}")
             if tuple(self.tensors[name].shape) != param.shape:
                 raise GraphError(f"tensor {name!r} has shape {tuple(self.tensors[name].shape)}, not {param.shape}")
-            if self.tensors[name].is_floating_point() != (param.init != "count"):
+            if param.init != "given" and self.tensors[name].is_floating_point() != (param.init != "count"):
                 raise GraphError(f"tensor {name!r} holds {self.tensors[name].dtype}, which does not suit it")
         extra = sorted(set(self.tensors) - set(wanted))
         if extra:
@@ -110,7 +110,7 @@ class Network:
             module: nn.Module = _module_class(to_source(self.graph))()
         module.load_state_dict({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, assign=True)
         for parameter in module.parameters():
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(parameter.is_floating_point())
         return module
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Network:
@@ -188,7 +188,12 @@ class Network:
 
 def tensor_specs(graph: Graph) -> dict[str, Param]:
     """Every tensor of a graph by its name in the ``state_dict``."""
-    return {f"{id}.{name}": param for id in graph.order for name, param in graph.params(id).items()}
+    return {tensor_name(id, name): param for id in graph.order for name, param in graph.params(id).items()}
+
+
+def tensor_name(id: str, name: str) -> str:
+    """Name of a node's tensor in the ``state_dict``; that of a `parameter` has the node's own name."""
+    return f"{id}.{name}" if name else id
 
 
 def fresh_tensor(
@@ -200,12 +205,12 @@ def fresh_tensor(
         scale: Factor on the bound of random weights.
     """
     if param.init == "weight":
-        bound = scale * math.sqrt(6.0 / math.prod(param.shape[1:]))
+        bound = scale * math.sqrt(6.0 / param.fan_in)
         values = torch.rand(param.shape, generator=generator, dtype=torch.float64) * (2 * bound) - bound
         return values.to(dtype)
     if param.init == "count":
         return torch.zeros(param.shape, dtype=torch.int64)
-    return torch.full(param.shape, 1.0 if param.init == "one" else 0.0, dtype=dtype)
+    return torch.full(param.shape, {"one": 1.0, "quarter": 0.25}.get(param.init, 0.0), dtype=dtype)
 
 
 @lru_cache(maxsize=512)

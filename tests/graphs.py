@@ -21,7 +21,7 @@ class Builder:
     """Collects nodes; each reads the last one unless told otherwise."""
 
     def __init__(self, *shape: int) -> None:
-        self.nodes = [Node.make("image", "input", shape=shape)]
+        self.nodes = [Node.make("image", "input", shape=shape, dtype="float32")]
         self.shapes: dict[str, Shape] = {"image": shape}
         self.counts: dict[str, int] = {}
         self.last = "image"

@@ -133,7 +133,11 @@ def test_tensors_must_fit(network: Network) -> None:
 def test_names_that_pytorch_needs(id: str) -> None:
     assert id in TAKEN and {name for name in dir(nn.Module()) if not name.startswith("_")} <= TAKEN
     graph = Graph(
-        (Node.make("image", "input", shape=(3,)), complete(Node.make(id, "linear", "image", out_channels=2))), id
+        (
+            Node.make("image", "input", shape=(3,), dtype="float32"),
+            complete(Node.make(id, "linear", "image", out_channels=2)),
+        ),
+        id,
     )
     with pytest.raises(GraphError, match=f"may be called '{id}'"):
         Network.initialize(graph, generator=generator(0))
@@ -141,7 +145,10 @@ def test_names_that_pytorch_needs(id: str) -> None:
 
 @pytest.mark.parametrize("id", ["x", "self", "torch", "F", "nn", "Network", "y", "print", "input", "image1"])
 def test_names_that_look_dangerous_and_are_not(id: str) -> None:
-    nodes = [Node.make("image", "input", shape=(3,)), complete(Node.make(id, "linear", "image", out_channels=3))]
+    nodes = [
+        Node.make("image", "input", shape=(3,), dtype="float32"),
+        complete(Node.make(id, "linear", "image", out_channels=3)),
+    ]
     nodes += [Node.make("sum", "add", (id, "image")), Node.make("end", "relu", "sum")]
     network = Network.initialize(Graph(tuple(nodes), "end"), generator=generator(0))
     inputs = torch.randn(2, 3, generator=generator(1))

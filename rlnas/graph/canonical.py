@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from rlnas.graph.facts import shared
 from rlnas.graph.ops import OPS
 
 if TYPE_CHECKING:
@@ -39,13 +40,18 @@ class Labeller:
         self._automorphisms: list[list[int]] = []
         nodes = [graph.node(id) for id in graph.shapes]
         place = {node.id: i for i, node in enumerate(nodes)}
-        self._inputs = [[place[i] for i in node.inputs] for node in nodes]
+        owners = [shared(node) for node in nodes]
+        reads = [(*n.inputs, *([] if o is None else [o])) for n, o in zip(nodes, owners, strict=True)]
+        self._inputs = [[place[i] for i in ids] for ids in reads]
         self._ordered = [not OPS[node.op].commutative for node in nodes]
         self._consumers: list[list[tuple[int, int]]] = [[] for _ in nodes]
         for i, inputs in enumerate(self._inputs):
             for position, j in enumerate(inputs):
                 self._consumers[j].append((i, position if self._ordered[i] else 0))
-        self._seeds = [_digest(node.op, node.attrs, node.id == graph.output) for node in nodes]
+        self._seeds = [
+            _digest(node.op, [a for a in node.attrs if a[0] != "shares"], o is None, node.id == graph.output)
+            for node, o in zip(nodes, owners, strict=True)
+        ]
 
     def label(self) -> tuple[str, Colours]:
         """The certificate, and a colour for each node that no other node has."""

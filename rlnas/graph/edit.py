@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rlnas.errors import GraphError
+from rlnas.graph.cells import Axis
 from rlnas.graph.channels import Channels
 from rlnas.graph.facts import complete
 from rlnas.graph.graph import Graph
@@ -73,13 +74,22 @@ def resize(graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Grap
     """
     nodes: list[Node] = []
     for node in graph.sorted_nodes:
-        row = channels.axes[node.id]
-        if "out_channels" in OPS[node.op].attributes and any([cell in lengths for cell, _ in row]):
-            size = sum([lengths.get(cell, channels.lengths[cell]) * block for cell, block in row])
-            if size < 1:
-                raise GraphError(f"{node.op} {node.id} would be left without channels")
-            node = node.replace(out_channels=size)
-            if graph.facts[node.id].channels == "same":  # a convolution that passes channels on has a group for each
-                node = node.replace(groups=size)
-        nodes.append(node)
+        old = graph.shapes[node.id]
+        new = tuple(
+            [_places(row, channels, lengths, size) for row, size in zip(channels.axes[node.id], old, strict=True)]
+        )
+        if min(new) < 1:
+            raise GraphError(f"{node.op} {node.id} would be left without channels")
+        before = channels.rows[node.id].get("before")
+        if before is not None:
+            start = _places(before, channels, lengths, 0)
+            node = node.replace(start=start, stop=start + node["stop"] - node["start"])
+        nodes.append(OPS[node.op].resized(node, old, new) if new != old else node)
     return Graph(tuple(nodes), graph.output)
+
+
+def _places(row: Axis | None, channels: Channels, lengths: Mapping[int, int], size: int) -> int:
+    """Places that a row fills with the new lengths."""
+    if row is None or not any([cell in lengths for cell, _ in row]):
+        return size if row is None or size else sum([channels.lengths[cell] * block for cell, block in row])
+    return sum([lengths.get(cell, channels.lengths[cell]) * block for cell, block in row])

@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 from rlnas.errors import GraphError, unknown_name
 from rlnas.graph.attributes import ATTRIBUTES
+from rlnas.graph.flow import FROZEN, Flow
 from rlnas.graph.node import Node, Shape, Value
-from rlnas.graph.op import REQUIRED, ChannelRule, Params
+from rlnas.graph.op import REQUIRED, Params
 from rlnas.graph.ops import OPS
 
 MEMO_SIZE = 100_000
+NUMBER = ("no", "one", "two", "three")
+WINDOWS = ("kernel_size", "stride", "padding", "dilation", "output_padding", "output_size")
 
 
 class Facts(NamedTuple):
@@ -22,14 +25,14 @@ class Facts(NamedTuple):
         params: Its tensors.
         n_params: Trained values.
         macs: Multiply-accumulates for one sample.
-        channels: How channels pass.
+        flow: How channels pass.
     """
 
     shape: Shape
     params: Params
     n_params: int
     macs: int
-    channels: ChannelRule
+    flow: Flow
 
 
 _memo: dict[tuple[str, tuple[tuple[str, Value], ...], tuple[Shape, ...]], Facts] = {}
@@ -58,22 +61,34 @@ def facts_of(node: Node, shapes: tuple[Shape, ...]) -> Facts:
     return found
 
 
+def shared(node: Node) -> str | None:
+    """Id of the node whose tensors a node uses instead of tensors of its own."""
+    for name, value in node.attrs:
+        if name == "shares":
+            assert isinstance(value, str)
+            return value
+    return None
+
+
 def _work_out(node: Node, shapes: tuple[Shape, ...]) -> Facts:
     row = OPS[node.op]
     shape = row.shape(node, shapes)
+    macs = row.macs(node, shapes, shape)
+    if shared(node) is not None:
+        return Facts(shape, {}, 0, macs, FROZEN)
     params = row.params(node, shapes)
     n_params = sum(math.prod(param.shape) for param in params.values() if param.trained)
-    return Facts(shape, params, n_params, row.macs(node, shapes, shape), row.channels(node, shapes))
+    return Facts(shape, params, n_params, macs, row.flow(node, shapes, shape))
 
 
 def _check(node: Node) -> None:
     if node.op not in OPS:
         raise GraphError(f"node {node.id}: {unknown_name('op', node.op, OPS)}")
     row = OPS[node.op]
-    if len(node.inputs) != row.arity and (row.arity is not None or len(node.inputs) < 2):
-        wanted = "2 or more" if row.arity is None else str(row.arity)
+    if len(node.inputs) != row.arity and (row.arity is not None or len(node.inputs) < row.at_least):
+        wanted = f"{row.at_least} or more" if row.arity is None else str(row.arity)
         raise GraphError(f"{node.op} {node.id} takes {wanted} inputs, got {len(node.inputs)}")
-    given = [name for name, _ in node.attrs]
+    given = [name for name, _ in node.attrs if name != "shares" or row.source is None]
     for name in given:
         if name not in row.attributes:
             raise GraphError(f"{node.op} {node.id}: {unknown_name('attribute', name, row.attributes)}")
@@ -86,6 +101,10 @@ def _check(node: Node) -> None:
         kind = ATTRIBUTES[name]
         if not kind.accepts(value):
             raise GraphError(f"{node.op} {node.id}: {name}={value!r} should be {kind.description}")
+    ranks = [len(value) for value in row.attributes.values() if isinstance(value, tuple)]
+    for name, value in node.attrs:
+        if ranks and name in WINDOWS and isinstance(value, tuple) and len(value) != ranks[0]:
+            raise GraphError(f"{node.op} {node.id}: {name}={value!r} should be {NUMBER[ranks[0]]} whole numbers")
 
 
 def complete(node: Node) -> Node:

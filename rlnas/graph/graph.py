@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rlnas.errors import GraphError, unknown_name
 from rlnas.graph.canonical import canonical
 from rlnas.graph.channels import Channels, find_channels
-from rlnas.graph.facts import Facts, complete, facts_of
+from rlnas.graph.facts import Facts, complete, facts_of, shared
 from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import Params
 from rlnas.graph.ops import OPS
@@ -44,12 +44,28 @@ class Graph:
     def __post_init__(self) -> None:
         if self.output not in self._walked.nodes:
             raise GraphError(f"the output {self.output!r} is not a node of the graph")
-        if sum(not node.inputs for node in self.nodes) != 1:
+        if sum(node.op == "input" for node in self.nodes) != 1:
             raise GraphError("a graph needs exactly one input node")
+        self._check_shares()
         read = {id for node in self.nodes for id in node.inputs}
         if len(read) + (self.output not in read) < len(self.nodes):
             idle = next(node for node in self.nodes if node.id not in read and node.id != self.output)
             raise GraphError(f"nothing reads {idle.op} {idle.id}, and it is not the output; leave it out")
+
+    def _check_shares(self) -> None:
+        for node in self.nodes:
+            target = shared(node)
+            if target is None:
+                continue
+            owner = self.node(target)
+            if shared(owner) is not None:
+                raise GraphError(f"{node.op} {node.id} shares the tensors of {target}, which has none of its own")
+            wanted = {n: p.shape for n, p in OPS[node.op].params(node, self.input_shapes(node.id)).items()}
+            given = {n: p.shape for n, p in self.params(target).items()}
+            if wanted != given:
+                raise GraphError(
+                    f"{node.op} {node.id} cannot share the tensors of {owner.op} {target}: they do not fit"
+                )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Graph, (self.nodes, self.output)  # without what was computed: a hash is of one process only
@@ -100,7 +116,7 @@ class Graph:
         """Longest distance of each node from the input, in edges."""
         depths: dict[str, int] = {}
         for id, node in self._walked.nodes.items():
-            depths[id] = max((depths[i] + 1 for i in node.inputs), default=0)
+            depths[id] = max([depths[i] + 1 for i in _before(node)], default=0)
         return depths
 
     @cached_property
@@ -121,6 +137,12 @@ class Graph:
     def sorted_nodes(self) -> Collection[Node]:
         """The nodes in a topological order: that in which they were given, if it is one."""
         return self._walked.nodes.values()
+
+    @cached_property
+    def shared(self) -> frozenset[str]:
+        """Ids of the nodes that share tensors, those that own them included."""
+        pairs = [(node.id, target) for node in self.nodes if (target := shared(node)) is not None]
+        return frozenset([id for pair in pairs for id in pair])
 
     @property
     def input(self) -> Node:
@@ -220,7 +242,7 @@ class Graph:
         if not isinstance(data, Mapping) or data.get("format") != FORMAT:
             raise GraphError(f"not a graph in the format {FORMAT}")
         try:
-            return cls(tuple(Node.from_json(node) for node in data["nodes"]), str(data["output"]))
+            return cls(tuple(complete(Node.from_json(node)) for node in data["nodes"]), str(data["output"]))
         except (KeyError, TypeError) as error:
             raise GraphError(f"not a graph: {error}") from None
 
@@ -244,6 +266,8 @@ def _walk(nodes: Iterable[Node]) -> _Walk | None:
             raise GraphError(f"node id {id!r} is used twice")
         try:
             inputs = tuple([shapes[i] for i in node.inputs])
+            if node.op != "input" and (owner := shared(node)) is not None and owner not in shapes:
+                return None
         except KeyError:
             return None
         found[id] = facts = node.facts.get(inputs) or facts_of(node, inputs)
@@ -252,18 +276,24 @@ def _walk(nodes: Iterable[Node]) -> _Walk | None:
     return _Walk(by_id, shapes, found)
 
 
+def _before(node: Node) -> tuple[str, ...]:
+    """Ids of the nodes that must come before a node."""
+    owner = shared(node)
+    return node.inputs if owner is None else (*node.inputs, owner)
+
+
 def _sorted(nodes: tuple[Node, ...]) -> list[Node]:
     """The nodes in a topological order."""
     known = {node.id for node in nodes}
     for node in nodes:
-        for id in node.inputs:
+        for id in _before(node):
             if id not in known:
                 raise GraphError(f"{node.op} {node.id} reads {id!r}, which is not a node of the graph")
     order: list[Node] = []
     done: set[str] = set()
     waiting = list(nodes)
     while waiting:
-        ready = [node for node in waiting if done.issuperset(node.inputs)]
+        ready = [node for node in waiting if done.issuperset(_before(node))]
         if not ready:
             raise GraphError(f"the graph has a cycle through {', '.join(sorted({node.id for node in waiting}))}")
         order += ready

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from rlnas.graph.facts import shared
 from rlnas.graph.graph import Graph
+from rlnas.graph.node import Node
 from rlnas.graph.ops import OPS
 from rlnas.graph.order import reading_order
+from rlnas.graph.table.attention import HELPER
 
 
 def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | None = None) -> str:
@@ -22,13 +25,16 @@ def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | Non
     lines += [f"        self.{id} = {text}" for id in order if (text := _constructor(graph, id))]
     lines += ["", "    def forward(self, x: torch.Tensor) -> torch.Tensor:"]
     lines += [f"        {line}" for line in _statements(graph, order)]
-    return "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n" + "\n".join(lines) + "\n"
+    head = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
+    if any(node.op == "attention" for node in graph.nodes):
+        head += HELPER + "\n\n"
+    return head + "\n".join(lines) + "\n"
 
 
 def _constructor(graph: Graph, id: str) -> str | None:
     node = graph.node(id)
     source = OPS[node.op].source
-    return source(node, graph.input_shapes(id)) if source else None
+    return source(node, graph.input_shapes(id)) if source and shared(node) is None else None
 
 
 def _statements(graph: Graph, order: list[str]) -> list[str]:
@@ -43,20 +49,42 @@ def _statements(graph: Graph, order: list[str]) -> list[str]:
         if node.op == "input":
             variables[id] = 0
             continue
-        read = tuple(_name(variables[i]) for i in node.inputs)
+        if node.op == "parameter":
+            continue
+        read = _read(graph, node, variables)
         for i in node.inputs:
             left[i] -= 1
-        last = {variables[i] for i in node.inputs if left[i] == 0}
+        last = {variables[i] for i in node.inputs if left[i] == 0 and i in variables}
         free |= last
         if not free:
             free.add(max(variables.values()) + 1)
         variables[id] = min(last or free)
         free.remove(variables[id])
-        call = OPS[node.op].call
-        text = call(node, read) if call else f"self.{id}({read[0]})"
+        text = _expression(graph, node, read)
         if text != _name(variables[id]):
             statements.append(f"{_name(variables[id])} = {text}")
     return [*statements, f"return {_name(variables[graph.output])}"]
+
+
+def _read(graph: Graph, node: Node, variables: dict[str, int]) -> tuple[str, ...]:
+    """Names of what a node reads; a tensor without a batch axis is given one where the op needs it."""
+    names = [_name(variables[i]) if i in variables else f"self.{i}" for i in node.inputs]
+    batched = next((_name(variables[i]) for i in node.inputs if i in variables), None)
+    if batched and not OPS[node.op].broadcasts:
+        for k, i in enumerate(node.inputs):
+            if i not in variables:
+                names[k] = f"self.{i}.expand({batched}.shape[0], {', '.join(['-1'] * len(graph.shapes[i]))})"
+    return tuple(names)
+
+
+def _expression(graph: Graph, node: Node, read: tuple[str, ...]) -> str:
+    owner = shared(node)
+    call = OPS[node.op].call
+    if call:
+        return call(node, read)
+    if owner is None or graph.node(owner).op == node.op:
+        return f"self.{owner or node.id}({read[0]})"
+    return f"F.linear({read[0]}, self.{owner}.weight)"
 
 
 def _name(variable: int) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from rlnas.graph.channels import Axis, ChannelGroup
+from rlnas.graph.cells import Axis
+from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.ops import n_blocks
 from rlnas.network import Network
 from rlnas.operators.compensate import capture, covariance, intercept_name, sample
@@ -111,7 +112,7 @@ def _readers(
     for id, (read, _) in capture(network, weights, calibration).items():
         node = graph.node(id)
         n = n_blocks(node, graph.input_shapes(id))
-        parts = split_row(graph.channels.axes[node.inputs[0]], lengths, n)
+        parts = split_row(graph.channels.rows[id]["in"], lengths, n)
         for part, x, block in zip(parts, read.chunk(n, 1), weights[id].chunk(n), strict=True):
             for size in dict.fromkeys(size for _, size in part):
                 columns, channels = _entries(part, lengths, start, size)
@@ -142,11 +143,11 @@ def kept_by_magnitude(network: Network, group: ChannelGroup, lengths: Mapping[in
     graph, old = network.graph, network.graph.channels.lengths
     rows, columns = ({cell: torch.zeros(old[cell], dtype=torch.float64) for cell in group.cells} for _ in range(2))
     for id in group.producers:
-        _spread(rows, graph.channels.axes[id], old, network.tensors[f"{id}.weight"].flatten(1).square().sum(1))
+        _spread(rows, graph.channels.rows[id]["out"], old, network.tensors[f"{id}.weight"].flatten(1).square().sum(1))
     for id in group.readers:
         node, weight = graph.node(id), network.tensors[f"{id}.weight"]
         n = n_blocks(node, graph.input_shapes(id))
-        parts = split_row(graph.channels.axes[node.inputs[0]], old, n)
+        parts = split_row(graph.channels.rows[id]["in"], old, n)
         for part, block in zip(parts, weight.chunk(n), strict=True):
             _spread(columns, part, old, block.transpose(0, 1).flatten(1).square().sum(1))
     scores = {cell: rows[cell] * columns[cell] for cell in group.cells}

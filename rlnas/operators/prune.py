@@ -72,6 +72,6 @@ class PruneChannels(Operator):
         maps, refitted = choose_by_fit(network, group, lengths, calibration)
         values = remap(refitted, maps, noise=0.0, generator=generator)
         channels = network.graph.channels
-        kept = {id: axis_index(channels.axes[id], channels.lengths, maps) for id in group.readers}
+        kept = {id: axis_index(channels.rows[id]["out"], channels.lengths, maps) for id in group.readers}
         values = compensate(network, edit.graph, values, group.readers, calibration, kept=kept)
         return Tensors(values, compensated=True)

@@ -1,27 +1,30 @@
-"""Rewrite all tensors when cells of channels change: rows are copied or dropped, columns shared out or dropped."""
+"""Rewrite all tensors when cells change: rows are copied, dropped or made, columns shared out or dropped."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from rlnas.graph.channels import Axis
+from rlnas.graph import Param
+from rlnas.graph.cells import Axis
 from rlnas.graph.ops import n_blocks
-from rlnas.network import Network
+from rlnas.network import Network, fresh_tensor, tensor_name
 
 Maps = Mapping[int, Tensor]
-"""For each changed cell, the old index of each of its new channels."""
+"""For each changed cell, the old index of each of its new channels; -1 for a channel that is new."""
+
+NEW = -1
 
 
 def axis_index(row: Axis, lengths: Mapping[int, int], maps: Maps) -> Tensor:
-    """Old position of each new entry along a row of cells."""
+    """Old position of each new place along a row of cells; -1 where a channel is new."""
     parts, start = [], 0
     for cell, block in row:
-        channels = maps.get(cell, torch.arange(lengths[cell]))
-        parts.append((channels[:, None] * block + torch.arange(block)).flatten() + start)
+        channels = maps.get(cell, torch.arange(lengths[cell]))[:, None]
+        places = torch.where(channels < 0, NEW, channels * block + torch.arange(block) + start)
+        parts.append(places.flatten())
         start += lengths[cell] * block
     return torch.cat(parts)
 
@@ -42,6 +45,7 @@ def remap(network: Network, maps: Maps, *, noise: float, generator: torch.Genera
 
     Old channels that appear several times are replicas: what reads them gets their old weight divided among them, plus
     random values that cancel out over each set of replicas, so that the function is kept while they part in training.
+    New channels are made at random and read with weights of zero.
 
     Args:
         maps: What the new channels are.
@@ -55,35 +59,60 @@ def remap(network: Network, maps: Maps, *, noise: float, generator: torch.Genera
     old, channels = network.graph, network.graph.channels
     values: dict[str, Tensor] = {}
     for id in old.order:
-        node = old.node(id)
-        row = channels.axes[id]
+        rows = channels.rows[id]
+        changed = {name for name, row in rows.items() if any([cell in maps for cell, _ in row])}
         for name, param in old.params(id).items():
-            tensor = network.tensors[f"{id}.{name}"]
-            if "out" in param.axes and any(cell in maps for cell, _ in row):
-                tensor = tensor.index_select(param.axes.index("out"), axis_index(row, channels.lengths, maps))
-            source = channels.axes[node.inputs[0]] if node.inputs else ()
-            if "in" in param.axes and any(cell in maps for cell, _ in source):
-                n = n_blocks(node, old.input_shapes(id))
-                blocks = zip(tensor.chunk(n, dim=0), split_row(source, channels.lengths, n), strict=True)
+            tensor = network.tensors[tensor_name(id, name)]
+            if "out" in param.axes and "out" in changed:
+                tensor = _choose(tensor, param, axis_index(rows["out"], channels.lengths, maps), generator)
+            if "in" in param.axes and "in" in changed:
+                axis, n = param.axes.index("in"), n_blocks(old.node(id), old.input_shapes(id))
+                blocks = zip(tensor.chunk(n, dim=0), split_row(rows["in"], channels.lengths, n), strict=True)
                 tensor = torch.cat(
-                    [_share(b, axis_index(part, channels.lengths, maps), noise, generator) for b, part in blocks]
+                    [_share(b, axis, axis_index(part, channels.lengths, maps), noise, generator) for b, part in blocks]
                 )
-            values[f"{id}.{name}"] = tensor
+            values[tensor_name(id, name)] = tensor
     return values
 
 
-def _share(weight: Tensor, index: Tensor, noise: float, generator: torch.Generator) -> Tensor:
-    """Choose columns (axis 1); each set of replicas shares its old column."""
-    copies = torch.bincount(index, minlength=weight.shape[1]).clamp_min(1)[index]
-    if bool((copies == 1).all()):
-        return weight.index_select(1, index)
-    shape = (1, -1) + (1,) * (weight.dim() - 2)
-    share = weight.index_select(1, index) / copies.view(shape)
-    if noise > 0:
-        # A layer that is zero, such as the last of a new residual block, still has to tell the replicas apart.
-        scale = float(weight.square().mean().sqrt()) or math.prod(weight.shape[1:]) ** -0.5
-        random = torch.randn(share.shape, generator=generator, dtype=torch.float64).to(weight.dtype) * (noise * scale)
-        total = torch.zeros_like(weight).index_add_(1, index, random)
-        share = share + random - total.index_select(1, index) / copies.view(shape)
-        share = torch.where((copies > 1).view(shape), share, weight.index_select(1, index))
-    return share
+def _choose(tensor: Tensor, param: Param, index: Tensor, generator: torch.Generator) -> Tensor:
+    """Choose rows; new ones are initialized as in a fresh layer."""
+    axis = param.axes.index("out")
+    chosen = tensor.index_select(axis, index.clamp_min(0))
+    new = (index < 0).nonzero().flatten()
+    if len(new):
+        shape = (*tensor.shape[:axis], len(new), *tensor.shape[axis + 1 :])
+        fresh = fresh_tensor(
+            Param(shape, param.axes, param.init, param.trained, param.fan_in), generator=generator, dtype=tensor.dtype
+        )
+        chosen.index_copy_(axis, new, fresh)
+    return chosen
+
+
+def _share(weight: Tensor, axis: int, index: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    """Choose columns; each set of replicas shares its old column, and new ones are zero."""
+    kept = index.clamp_min(0)
+    new = index < 0
+    copies = torch.bincount(index[~new], minlength=weight.shape[axis]).clamp_min(1)[kept]
+    chosen = weight.index_select(axis, kept)
+    shape = [-1 if i == axis else 1 for i in range(weight.dim())]
+    if bool((copies > 1).any()):
+        chosen = torch.where(
+            (copies > 1).view(shape), _replicas(weight, axis, kept, new, copies, noise, generator), chosen
+        )
+    return chosen.masked_fill(new.view(shape), 0.0) if bool(new.any()) else chosen
+
+
+def _replicas(
+    weight: Tensor, axis: int, index: Tensor, new: Tensor, copies: Tensor, noise: float, generator: torch.Generator
+) -> Tensor:
+    shape = [-1 if i == axis else 1 for i in range(weight.dim())]
+    share = weight.index_select(axis, index) / copies.view(shape)
+    if noise == 0:
+        return share
+    # A layer that is zero, such as the last of a new residual block, still has to tell the replicas apart.
+    scale = float(weight.square().mean().sqrt()) or (weight.numel() / weight.shape[1 - axis]) ** -0.5
+    random = torch.randn(share.shape, generator=generator, dtype=torch.float64).to(weight.dtype) * (noise * scale)
+    random = random.masked_fill(new.view(shape), 0.0)
+    total = torch.zeros_like(weight).index_add_(axis, index, random)
+    return share + random - total.index_select(axis, index) / copies.view(shape)

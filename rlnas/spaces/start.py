@@ -26,7 +26,7 @@ def conv_stages(input_shape: Shape, n_classes: int, *, stages: int = 3, width: i
             f"an input of shape {input_shape} does not fit {stages} stages, each but the first of half the size: "
             "set space.stages lower"
         )
-    nodes = [Node.make("image", "input", shape=input_shape)]
+    nodes = [Node.make("image", "input", shape=input_shape, dtype="float32")]
     for stage in range(1, stages + 1):
         if stage > 1:
             nodes.append(Node.make(f"pool{stage - 1}", "max_pool2d", nodes[-1].id, kernel_size=(2, 2), stride=(2, 2)))

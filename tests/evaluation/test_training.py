@@ -77,7 +77,7 @@ def test_results_depend_neither_on_global_state_nor_change_it(task):
 
 def with_dropout():
     nodes = [
-        Node.make("image", "input", shape=(1, 6, 6)),
+        Node.make("image", "input", shape=(1, 6, 6), dtype="float32"),
         Node.make("conv1", "conv2d", "image", out_channels=4, kernel_size=(3, 3)),
         Node.make("drop", "dropout", "conv1", p=0.3),
         Node.make("pool", "adaptive_avg_pool2d", "drop", output_size=(2, 2)),

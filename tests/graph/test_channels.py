@@ -67,7 +67,7 @@ def test_a_concat_keeps_its_parts_apart() -> None:
         "c": (4, False),
         "head": (3, True),
     }
-    assert [graph.channels.lengths[cell] for cell, _ in graph.channels.axes["joined"]] == [2, 3, 2]
+    assert [graph.channels.lengths[cell] for cell, _ in graph.channels.axes["joined"][0]] == [2, 3, 2]
     assert groups(graph)["a"].readers == groups(graph)["b"].readers == ("c",)
 
 
@@ -79,8 +79,8 @@ def test_a_concat_that_meets_an_add_splits_the_other_side() -> None:
     graph = head(b)
     (group,) = [g for g in graph.channel_groups() if not g.fixed]
     assert sorted(group.producers) == ["a", "b", "c"] and group.size == 5
-    lengths = [graph.channels.lengths[cell] for cell, _ in graph.channels.axes["c"]]
-    assert lengths == [2, 3] and graph.channels.axes["c"] == graph.channels.axes[joined]
+    lengths = [graph.channels.lengths[cell] for cell, _ in graph.channels.axes["c"][0]]
+    assert lengths == [2, 3] and graph.channels.axes["c"][0] == graph.channels.axes[joined][0]
 
 
 def test_concats_that_meet_out_of_step_are_cut_at_every_border() -> None:
@@ -89,8 +89,8 @@ def test_concats_that_meet_out_of_step_are_cut_at_every_border() -> None:
     right = b.add("concat", b.conv(3, 1, "image", id="c"), b.conv(3, 5, "image", id="d"))
     b.add("add", left, right)
     graph = head(b)
-    assert [graph.channels.lengths[cell] for cell, _ in graph.channels.axes[left]] == [2, 1, 3]
-    assert [len(graph.channels.axes[id]) for id in "abcd"] == [1, 2, 2, 1]
+    assert [graph.channels.lengths[cell] for cell, _ in graph.channels.axes[left][0]] == [2, 1, 3]
+    assert [len(graph.channels.axes[id][0]) for id in "abcd"] == [1, 2, 2, 1]
     assert len([g for g in graph.channel_groups() if not g.fixed]) == 1
 
 
@@ -102,7 +102,7 @@ def test_a_concat_that_meets_itself_turned_round_ties_its_channels() -> None:
     graph = head(b)
     (group,) = [g for g in graph.channel_groups() if not g.fixed]
     assert len(group.cells) == 1 and graph.channels.lengths[group.cells[0]] == 1
-    assert [len(graph.channels.axes[id]) for id in "ab"] == [2, 3]
+    assert [len(graph.channels.axes[id][0]) for id in "ab"] == [2, 3]
 
 
 def test_depthwise_convolutions_pass_channels_on() -> None:
@@ -161,8 +161,8 @@ def test_flattened_channels_are_blocks() -> None:
     flat = b.add("flatten")
     b.add("linear", id="head", out_channels=3)
     graph = b.graph()
-    ((cell, block),) = graph.channels.axes[flat]
-    assert block == 6 and graph.channels.axes["a"] == ((cell, 1),)
+    ((cell, block),) = graph.channels.axes[flat][0]
+    assert block == 6 and graph.channels.axes["a"][0] == ((cell, 1),)
 
 
 def test_features_that_mean_different_things_are_not_tied() -> None:

@@ -8,11 +8,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from rlnas.errors import GraphError
 from rlnas.graph import OPS, Graph, Node, complete
-from rlnas.network import Network
+from rlnas.network import Network, tensor_specs
 from rlnas.spaces import conv_stages
+from tests.graph.examples import EXAMPLES, inputs, network
 from tests.graphs import Builder
 
 MANY = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -54,7 +56,7 @@ def test_windows_are_torch_windows(shape: Any, op: str, groups: int, dilation: A
     node = complete(Node.make("a", op, "image", **window, **own))
     expected = torch_shape(node, torch.zeros(1, *shape))
     try:
-        graph = Graph((Node.make("image", "input", shape=shape), node), "a")
+        graph = Graph((Node.make("image", "input", shape=shape, dtype="float32"), node), "a")
     except GraphError as error:
         assert "\n" not in str(error)
         # In ceil mode torch lets a window begin inside and reach beyond the padding; we refuse it.
@@ -63,42 +65,29 @@ def test_windows_are_torch_windows(shape: Any, op: str, groups: int, dilation: A
         assert graph.shapes["a"] == expected
 
 
-def one_of_each() -> Graph:
-    b = Builder(4, 6, 6)
-    stem = b.add("batch_norm2d", b.conv(4))
-    for name in sorted(name for name, op in OPS.items() if op.family == "activation"):
-        b.add(name)
-    b.add("identity")
-    b.add("add", stem, b.last, stem)
-    b.add("concat", stem, b.last)
-    b.conv(8, groups=8)
-    b.conv(6, 5, groups=2, bias=False)
-    b.add("max_pool2d", kernel_size=(2, 2), stride=(2, 2))
-    b.add("avg_pool2d", kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
-    b.add("adaptive_avg_pool2d", output_size=(2, 1))
-    b.add("dropout", p=0.5)
-    b.add("flatten")
-    b.add("linear", out_channels=5)
-    return b.graph()
+def test_examples_cover_the_table() -> None:
+    assert set(EXAMPLES) == set(OPS)
 
 
-def test_every_op_makes_what_torch_makes() -> None:
-    graph = one_of_each()
-    assert {node.op for node in graph.nodes} == set(OPS)
-    module = Network.initialize(graph, generator=torch.Generator().manual_seed(0)).module()
-    shapes = {name: tuple(p.shape) for name, p in module.state_dict().items()}
-    specs = {f"{id}.{name}": p for id in graph.order for name, p in graph.params(id).items()}
-    assert shapes == {name: param.shape for name, param in specs.items()}
-    assert {name for name, _ in module.named_parameters()} == {name for name, param in specs.items() if param.trained}
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_op_makes_what_torch_makes(name: str) -> None:
+    made = network(name)
+    graph, module = made.graph, made.module()
+    specs = tensor_specs(graph)
+    assert {k: tuple(p.shape) for k, p in module.state_dict().items()} == {k: p.shape for k, p in specs.items()}
+    assert {k for k, _ in module.named_parameters()} == {k for k, param in specs.items() if param.trained}
     assert sum(p.numel() for p in module.parameters()) == graph.n_params
-    assert tuple(module(torch.zeros(3, 4, 6, 6)).shape) == (3, *graph.output_shape) == (3, 5)
+    with FlopCounterMode(display=False) as counter:
+        output = module(inputs(graph, 3))
+    assert tuple(output.shape) == (3, *graph.output_shape)
+    assert counter.get_total_flops() == 3 * 2 * graph.macs
+    assert Graph.from_json(graph.to_json()).key == graph.key
 
 
 def test_idempotent_activations_are_those_declared() -> None:
     x = torch.linspace(-8, 8, 101, dtype=torch.float64)
     for name, op in OPS.items():
-        if op.family == "activation":
-            assert op.call is not None
+        if op.family == "activation" and op.call is not None:
             code = op.call(complete(Node.make("a", name, "image")), ("x",))
             once = eval(code, {"F": torch.nn.functional, "torch": torch, "x": x})
             twice = eval(code, {"F": torch.nn.functional, "torch": torch, "x": once})

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rlnas.errors import OperatorError
 from rlnas.graph import OPS, Graph, Node, Site
-from rlnas.network import Network
+from rlnas.network import Network, tensor_specs
 from rlnas.operators import Operator, drift
 from rlnas.operators.remap import remap
 from tests.graphs import reordered
@@ -84,7 +84,7 @@ def with_leaky_activations(network: Network) -> Network:
         return Node.make(node.id, "leaky_relu", node.inputs, negative_slope=0.1)
 
     graph = Graph(tuple(leaky(node) for node in network.graph.nodes), network.graph.output)
-    return Network(graph, network.tensors)
+    return Network(graph, {name: network.tensors[name] for name in tensor_specs(graph)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,7 +125,7 @@ def test_fit_chooses_better_than_magnitude() -> None:
             maps = kept_by_magnitude(network, group, edit.plan["lengths"])
             values = remap(network, maps, noise=0.0, generator=generator(0))
             channels = network.graph.channels
-            kept = {id: axis_index(channels.axes[id], channels.lengths, maps) for id in group.readers}
+            kept = {id: axis_index(channels.rows[id]["out"], channels.lengths, maps) for id in group.readers}
             return type(super().tensors(network, site, edit, **arguments))(
                 compensate(network, edit.graph, values, group.readers, arguments["calibration"], kept=kept)
             )
