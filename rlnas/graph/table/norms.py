@@ -166,7 +166,7 @@ ROWS = (
         lambda node, shapes: shapes[0],
         call=lambda node, names: (
             f"F.normalize({names[0]}, dim={node['axis'] + 1}"
-            + ("" if node["p"] == 2.0 else f", p={node['order']!r}")
+            + ("" if node["order"] == 2.0 else f", p={node['order']!r}")
             + ("" if node["eps"] == 1e-12 else f", eps={node['eps']!r}")
             + ")"
         ),
