@@ -64,12 +64,14 @@ class Channels:
         rows: For each node the rows that axes of its tensors run over, by their names in `Param.axes`; what attention
             reads as ``"query"``, ``"key"`` and ``"value"``; and as ``"before"`` what a slice leaves out in front.
         groups: All groups that some layer makes, in canonical order of their anchors.
+        frozen: Cells that nothing may change.
     """
 
     lengths: Mapping[int, int]
     axes: Mapping[str, tuple[Axis | None, ...]]
     rows: Mapping[str, Mapping[str, Axis]]
     groups: tuple[ChannelGroup, ...]
+    frozen: frozenset[int]
 
     def __iter__(self) -> Iterator[ChannelGroup]:
         return iter(self.groups)
@@ -101,7 +103,8 @@ def find_channels(graph: Graph) -> Channels:
         root.join(together)
     for partition in parts:
         root.join([cell for part in partition for cell in part])
-    frozen = {root.of(cell) for row in (*found.frozen, *found.attended) for cell in _cells(resolve(row))}
+    frozen = frozenset([cell for row in found.frozen for cell in _cells(resolve(row))])
+    fixed = {root.of(cell) for cell in (*frozen, *[c for row in found.attended for c in _cells(resolve(row))])}
 
     members: dict[int, list[str]] = {}
     readers: dict[int, list[str]] = {}
@@ -125,13 +128,13 @@ def find_channels(graph: Graph) -> Channels:
                 size=sum([cells.lengths[cell] for cell in own[group]]),
                 parts=tuple(dict.fromkeys(p for p in parts if root.of(p[0][0]) == group)),
                 pooled=tuple(dict.fromkeys(p for p in pooled if root.of(p[0]) == group)),
-                fixed=group in frozen,
+                fixed=group in fixed,
             )
             for group, producers in members.items()
         ]
     )
     used = sorted({cell for rows in axes.values() for row in rows if row for cell, _ in row})
-    return Channels({cell: cells.lengths[cell] for cell in used}, axes, rows, groups)
+    return Channels({cell: cells.lengths[cell] for cell in used}, axes, rows, groups, frozen)
 
 
 def _cells(row: Axis) -> tuple[int, ...]:

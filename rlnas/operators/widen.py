@@ -13,7 +13,7 @@ from rlnas.graph import Graph, Site
 from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.edit import resize
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.base import Edit, Operator, Tensors, whole
 from rlnas.operators.remap import remap
 
 MAX_CHANNELS = 65536
@@ -61,6 +61,8 @@ class Widen(Operator):
         lengths = self._lengths(graph, group, site.amount)
         if sum(lengths.values()) > MAX_CHANNELS:
             return f"more than {MAX_CHANNELS} channels"
+        if group.pooled and not whole(site.amount):
+            return "a normalization over these channels takes only a whole factor, so that its statistics stay"
         if not parts_agree(group, lengths):
             return "the blocks of a grouped convolution would not grow alike"
         return None
