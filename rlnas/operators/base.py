@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rlnas.errors import OperatorError
+from rlnas.errors import OperatorError, unknown_name
 from rlnas.graph import Graph, Site
-from rlnas.network import Applied, Network
+from rlnas.network import Applied, Network, tensor_specs
+
+OptimizerState = Mapping[str, Mapping[str, Tensor]]
+
+MOMENTS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2}
+"""Powers of the gradient that optimizers keep averages of."""
+
+SHARED = "its tensors are shared with another node, so that no edit of one of them keeps both"
 
 
 @dataclass(frozen=True)
@@ -50,10 +57,19 @@ class Edit:
 
 @dataclass(frozen=True)
 class Tensors:
-    """Result of an operator's tensor step: all tensors of the new graph, and whether they were compensated."""
+    """Result of an operator's tensor step.
+
+    Attributes:
+        values: All tensors of the new graph.
+        compensated: True if they were compensated.
+        carry: From values that an optimizer keeps for each tensor of the old network, and the power of the gradient
+            that they average, to those for the new one. None if what belongs to a tensor of the same name and shape is
+            kept, and the rest starts from zero.
+    """
 
     values: Mapping[str, Tensor]
     compensated: bool = False
+    carry: Callable[[Mapping[str, Tensor], int], Mapping[str, Tensor]] | None = None
 
 
 class Operator(ABC):
@@ -90,8 +106,9 @@ class Operator(ABC):
     def sites(self, graph: Graph, amounts: tuple[float, ...] | None = None) -> tuple[Site, ...]:
         """Every site where the operator applies, in canonical order of their anchors."""
         offered = self.amounts if amounts is None else amounts
-        candidates = (Site(self.name, id, None, amount) for id in graph.order for amount in offered)
-        return tuple(site for site in candidates if self.obstacle(graph, site) is None)
+        shared = graph.shared
+        candidates = [Site(self.name, id, None, a) for id in graph.order if id not in shared for a in offered]
+        return tuple([site for site in candidates if self.obstacle(graph, site) is None])
 
     def edit(self, graph: Graph, site: Site) -> Edit:
         """The edit of a graph, free of tensors.
@@ -105,7 +122,7 @@ class Operator(ABC):
             raise OperatorError(f"{site}: the graph has no node {site.anchor!r}")
         if site.target is not None:
             raise OperatorError(f"{site}: {self.name} takes no second node")
-        reason = self.obstacle(graph, site)
+        reason = SHARED if site.anchor in graph.shared else self.obstacle(graph, site)
         if reason is not None:
             raise OperatorError(f"{site} does not apply: {reason}")
         after, plan = self.rewrite(graph, site)
@@ -125,6 +142,47 @@ class Operator(ABC):
         Raises:
             OperatorError: If the operator does not apply at the site, or the calibration inputs do not fit.
         """
+        return self._apply(network, site, generator, calibration)[0]
+
+    def apply_with_optimizer(
+        self,
+        network: Network,
+        site: Site,
+        state: OptimizerState,
+        *,
+        generator: torch.Generator,
+        calibration: Tensor | None = None,
+    ) -> tuple[Network, OptimizerState]:
+        """As `apply`, and what an optimizer has gathered goes along.
+
+        A moment of a channel that was replicated is what the replicas' own gradients would have given: shared out in
+        the layers that make it, the same in those that read it. What is new starts from zero.
+
+        Args:
+            state: For each kind of moment the values by tensor name: ``momentum_buffer`` of SGD, ``exp_avg`` and
+                ``exp_avg_sq`` of Adam.
+
+        Returns:
+            The edited network, and the state for its tensors.
+
+        Raises:
+            OperatorError: As `apply`; or if a kind of moment is not known.
+        """
+        for kind in state:
+            if kind not in MOMENTS:
+                raise OperatorError(unknown_name("optimizer moment", kind, MOMENTS))
+        after, made = self._apply(network, site, generator, calibration)
+        carried: dict[str, dict[str, Tensor]] = {}
+        with torch.no_grad():
+            for kind, moments in state.items():
+                given = made.carry(moments, MOMENTS[kind]) if made.carry else moments
+                trained = [name for name, param in tensor_specs(after.graph).items() if param.trained]
+                carried[kind] = {name: _moment(given.get(name), after.tensors[name]) for name in trained}
+        return after, carried
+
+    def _apply(
+        self, network: Network, site: Site, generator: torch.Generator, calibration: Tensor | None
+    ) -> tuple[Network, Tensors]:
         edit = self.edit(network.graph, site)
         if calibration is not None:
             calibration = _checked(calibration, network)
@@ -133,9 +191,9 @@ class Operator(ABC):
         applied = Applied(site, self.exact, made.compensated)
         after = Network(edit.graph, made.values, (*network.history, applied))
         if calibration is None or self.exact:
-            return after
+            return after, made
         applied = replace(applied, drift=drift(network, after, calibration))
-        return Network(edit.graph, made.values, (*network.history, applied))
+        return Network(edit.graph, made.values, (*network.history, applied)), made
 
 
 def _checked(calibration: Tensor, network: Network) -> Tensor:
@@ -145,6 +203,10 @@ def _checked(calibration: Tensor, network: Network) -> Tensor:
             f"calibration inputs have shape {tuple(calibration.shape)}, not (samples, *{network.graph.input_shape})"
         )
     return calibration.to(network.dtype)
+
+
+def _moment(given: Tensor | None, tensor: Tensor) -> Tensor:
+    return given if given is not None and given.shape == tensor.shape else torch.zeros_like(tensor)
 
 
 def whole(amount: float) -> bool:

@@ -52,4 +52,8 @@ class GrowKernel(Operator):
         self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
     ) -> Tensors:
         name, m = f"{site.anchor}.weight", edit.plan["margin"]
-        return Tensors(dict(network.tensors) | {name: F.pad(network.tensors[name], (m, m, m, m))})
+
+        def pad(values: Mapping[str, Tensor], power: int = 1) -> dict[str, Tensor]:
+            return dict(values) | ({name: F.pad(values[name], (m, m, m, m))} if name in values else {})
+
+        return Tensors(pad(network.tensors), carry=pad)

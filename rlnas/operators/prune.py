@@ -16,7 +16,7 @@ from rlnas.network import Network
 from rlnas.operators.base import Edit, Operator, Tensors
 from rlnas.operators.compensate import compensate
 from rlnas.operators.importance import choose_by_fit, kept_by_magnitude
-from rlnas.operators.remap import axis_index, remap
+from rlnas.operators.remap import axis_index, carry, remap
 from rlnas.operators.widen import group_obstacle, parts_agree
 
 
@@ -68,10 +68,11 @@ class PruneChannels(Operator):
         assert group is not None
         lengths = edit.plan["lengths"]
         if calibration is None:
-            return Tensors(remap(network, kept_by_magnitude(network, group, lengths), noise=0.0, generator=generator))
+            maps = kept_by_magnitude(network, group, lengths)
+            return Tensors(remap(network, maps, noise=0.0, generator=generator), carry=carry(network, maps))
         maps, refitted = choose_by_fit(network, group, lengths, calibration)
         values = remap(refitted, maps, noise=0.0, generator=generator)
         channels = network.graph.channels
         kept = {id: axis_index(channels.rows[id]["out"], channels.lengths, maps) for id in group.readers}
         values = compensate(network, edit.graph, values, group.readers, calibration, kept=kept)
-        return Tensors(values, compensated=True)
+        return Tensors(values, compensated=True, carry=carry(network, maps))

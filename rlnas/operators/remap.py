@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -73,6 +73,45 @@ def remap(network: Network, maps: Maps, *, noise: float, generator: torch.Genera
                 )
             values[tensor_name(id, name)] = tensor
     return values
+
+
+def carry(network: Network, maps: Maps) -> Callable[[Mapping[str, Tensor], int], dict[str, Tensor]]:
+    """How moments of gradients follow when cells are resized.
+
+    A layer that reads replicas has for each the gradient it had for the original; a layer that makes them has its share
+    of that gradient, since each replica is read with its share of the weight. What is new has had none.
+    """
+    old, channels = network.graph, network.graph.channels
+
+    def moments(given: Mapping[str, Tensor], power: int) -> dict[str, Tensor]:
+        made: dict[str, Tensor] = {}
+        for id in old.order:
+            rows = channels.rows[id]
+            for name, param in old.params(id).items():
+                values = given.get(tensor_name(id, name))
+                if values is None:
+                    continue
+                if "out" in param.axes and "out" in rows:
+                    index = axis_index(rows["out"], channels.lengths, maps)
+                    values = _spread(values, param.axes.index("out"), index, power)
+                if "in" in param.axes and "in" in rows:
+                    n = n_blocks(old.node(id), old.input_shapes(id))
+                    blocks = zip(values.chunk(n), split_row(rows["in"], channels.lengths, n), strict=True)
+                    axis = param.axes.index("in")
+                    parts = [_spread(b, axis, axis_index(row, channels.lengths, maps), 0) for b, row in blocks]
+                    values = torch.cat(parts)
+                made[tensor_name(id, name)] = values
+        return made
+
+    return moments
+
+
+def _spread(values: Tensor, axis: int, index: Tensor, power: int) -> Tensor:
+    """Choose entries along an axis, each divided by a power of the number of its replicas; new ones are zero."""
+    kept, shape = index.clamp_min(0), [-1 if i == axis else 1 for i in range(values.dim())]
+    copies = torch.bincount(index[index >= 0], minlength=values.shape[axis]).clamp_min(1)[kept]
+    chosen = values.index_select(axis, kept) / copies.view(shape) ** power
+    return chosen.masked_fill((index < 0).view(shape), 0.0)
 
 
 def _choose(tensor: Tensor, param: Param, index: Tensor, generator: torch.Generator) -> Tensor:

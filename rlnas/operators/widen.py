@@ -14,7 +14,7 @@ from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.edit import resize
 from rlnas.network import Network
 from rlnas.operators.base import Edit, Operator, Tensors, whole
-from rlnas.operators.remap import remap
+from rlnas.operators.remap import carry, remap
 
 MAX_CHANNELS = 65536
 
@@ -87,4 +87,4 @@ class Widen(Operator):
             while sum(len(e) for e in extra) < length - old:  # every channel once before any of them twice
                 extra.append(torch.randperm(old, generator=generator))
             maps[cell] = torch.cat([torch.arange(old), *extra])[:length]
-        return Tensors(remap(network, maps, noise=self.noise, generator=generator))
+        return Tensors(remap(network, maps, noise=self.noise, generator=generator), carry=carry(network, maps))
