@@ -29,7 +29,9 @@ class Builder:
     def add(self, op: str, *inputs: str, id: str | None = None, **attrs: Any) -> str:
         """Append a node, named by its op and a running number unless an id is given."""
         self.counts[op] = self.counts.get(op, 0) + 1
-        node = complete(Node.make(id or f"{op}_{self.counts[op]}", op, inputs or (self.last,), **attrs))
+        node = complete(
+            Node.make(id or f"{op}_{self.counts[op]}", op, inputs or (self.last,) * (OPS[op].arity != 0), **attrs)
+        )
         self.nodes.append(node)
         self.shapes[node.id] = facts_of(node, tuple(self.shapes[i] for i in node.inputs)).shape
         self.last = node.id
@@ -178,6 +180,67 @@ class _Draw:
             ceil = self.draw(st.booleans())
             self.b.add(name, kernel_size=kernel, stride=(2, 1), padding=(1, 1), ceil_mode=ceil, **extra)
 
+    def gate(self) -> None:
+        """Squeeze and excitation, or a gate of one channel for all places."""
+        b, source, channels = self.b, self.b.last, self.channels
+        if self.draw(st.booleans()):
+            b.add("adaptive_avg_pool2d")
+            b.conv(self.draw(st.integers(1, 3)), 1)
+            self.activation()
+            b.conv(channels, 1)
+        else:
+            b.conv(1)
+        b.add("mul", source, b.add("sigmoid"))
+
+    def scale(self) -> None:
+        """A factor for each channel on a branch."""
+        b, source, channels = self.b, self.b.last, self.channels
+        branch = self.conv(channels, same=True, act=False)
+        factor = b.add("parameter", shape=(channels, 1, 1), axis=-3)
+        b.add("add", source, b.add("mul", branch, factor))
+
+    def normalized(self) -> None:
+        """Statistics over channels."""
+        if self.channels % 2:
+            self.conv(4, act=False)
+        self.b.add("group_norm", groups=self.draw(st.sampled_from([1, 2])), eps=1e-2)
+        self.activation()
+
+    def tokens(self) -> None:
+        """Places as tokens: a norm and two linear layers on the last axis, and back."""
+        b, (channels, height, width) = self.b, self.b.shape
+        if self.draw(st.booleans()):
+            b.add("flatten", start=1)
+            forth, back = (1, 0), (1, 0)
+        else:
+            forth, back = (1, 2, 0), (2, 0, 1)
+        source = b.add("permute", dims=forth)
+        b.add(self.draw(st.sampled_from(["layer_norm", "rms_norm"])), eps=1e-2)
+        b.add("linear", out_channels=self.draw(st.integers(2, 5)))
+        self.activation()
+        b.add("linear", out_channels=channels)
+        b.add("add", source, b.last)
+        b.add("permute", dims=back)
+        if len(forth) == 2:
+            b.add("reshape", shape=(channels, height, width))
+
+    def sliced(self) -> None:
+        """Some channels go their own way."""
+        b, source, channels = self.b, self.b.last, self.channels
+        if channels < 2:
+            return
+        at = self.draw(st.integers(1, channels - 1))
+        first = b.add("slice", source, axis=0, start=0, stop=at)
+        b.add("slice", source, axis=0, start=at, stop=channels)
+        b.add("concat", first, self.conv(self.draw(st.integers(1, 4)), same=True))
+
+    def mean(self) -> None:
+        """A mean over places, half of which is taken off again."""
+        source = self.b.last
+        self.b.add("reduce", kind="mean", axes=(1, 2), keepdim=True)
+        self.b.add("mul_scalar", value=0.5)
+        self.b.add("sub", source, self.b.last)
+
     def identity(self) -> None:
         self.b.add("identity")
 
@@ -200,4 +263,7 @@ class _Draw:
         b.add("linear", out_channels=3)
 
 
-_BLOCKS = ("plain", "residual", "concat", "coupled", "depthwise", "grouped", "pool", "identity")
+_BLOCKS = (
+    *("plain", "residual", "concat", "coupled", "depthwise", "grouped", "pool", "identity"),
+    *("gate", "scale", "normalized", "tokens", "sliced", "mean"),
+)

@@ -16,6 +16,7 @@ from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import Params
 from rlnas.graph.ops import OPS
 from rlnas.graph.order import reading_order
+from rlnas.graph.places import find_channel_axes
 
 __all__ = ["FORMAT", "Graph", "complete"]
 
@@ -221,6 +222,11 @@ class Graph:
     def channels(self) -> Channels:
         """How channels run through the graph, and which must change together."""
         return find_channels(self)
+
+    @cached_property
+    def channel_axes(self) -> Mapping[str, int | None]:
+        """Axis of the channels of each node's value: 0 in maps, the last one in tokens; None where nothing tells."""
+        return find_channel_axes(self)
 
     def channel_groups(self) -> Channels:
         """Sets of channel dimensions that must change together; growing and pruning use the same ones."""

@@ -45,6 +45,8 @@ class Deepen(Operator):
         node = graph.node(site.anchor)
         if not OPS[node.op].idempotent:
             return f"{node.op} changes its own output; an identity layer goes after relu or relu6"
+        if graph.channel_axes[site.anchor] != 0:
+            return "its channels do not come first, so that a convolution would not read them"
         return kernel_obstacle(graph.shapes[site.anchor], site.amount)
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:

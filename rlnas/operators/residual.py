@@ -35,6 +35,8 @@ class InsertResidual(Operator):
             return f"{site.anchor} makes features without a place, not a map"
         if OPS[node.op].family not in ("activation", "pool", "merge"):
             return "a block goes after an activation, a pooling layer, an add or a concat"
+        if graph.channel_axes[site.anchor] != 0:
+            return "its channels do not come first, so that a convolution would not read them"
         return kernel_obstacle(shape, site.amount)
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:

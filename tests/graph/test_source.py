@@ -121,6 +121,8 @@ def interpreted(graph: Graph, module: torch.nn.Module, inputs: torch.Tensor) -> 
         row, read = OPS[node.op], [values[i] for i in node.inputs]
         if node.op == "input":
             values[id] = inputs
+        elif node.op == "parameter":
+            values[id] = module.get_parameter(id).expand(len(inputs), *node["shape"])
         elif row.source is not None:
             values[id] = module.get_submodule(id)(*read)
         else:
