@@ -70,10 +70,11 @@ def _features(graph: Graph, id: str, place: dict[str, int], slots: int) -> dict[
     assert family in OP_FAMILIES
     attrs: dict[str, Any] = dict(node.attrs)
     params, macs = graph.node_costs[id]
+    channels = shape[graph.channel_axes[id] or 0]
     values = {
         f"is_{family}": 1.0,
-        "log_channels": math.log2(shape[0]) / 12,
-        "log_area": math.log2(math.prod(shape[1:])) / 16,
+        "log_channels": math.log2(channels) / 12,
+        "log_area": math.log2(math.prod(shape) // channels) / 16,
         "kernel": max(attrs["kernel_size"]) / 9 if "kernel_size" in attrs else 0.0,
         "stride": max(attrs["stride"]) / 4 if "stride" in attrs else 0.0,
         "log_n_params": math.log2(1 + params) / 24,

@@ -196,6 +196,15 @@ def tensor_name(id: str, name: str) -> str:
     return f"{id}.{name}" if name else id
 
 
+def example_inputs(graph: Graph, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Random inputs that a graph takes, shape (n, *input shape): normal values, or ids of tokens that it knows."""
+    shape = (n, *graph.input_shape)
+    if graph.input["dtype"] == "float32":
+        return torch.randn(shape, generator=generator, dtype=dtype)
+    known = [node["num_embeddings"] for node in graph.nodes if node.op == "embedding"]
+    return torch.randint(0, min(known, default=2), shape, generator=generator)
+
+
 def fresh_tensor(
     param: Param, *, generator: torch.Generator, dtype: torch.dtype = torch.float32, scale: float = 1.0
 ) -> Tensor:

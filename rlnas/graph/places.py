@@ -29,10 +29,8 @@ def _axis(graph: Graph, node: Node, inputs: list[int | None]) -> int | None:
         case "attention":
             return 1
         case "elementwise":
-            ranks = [len(graph.shapes[i]) for i in node.inputs]
-            return next(
-                (a for a, rank in zip(inputs, ranks, strict=True) if a is not None and rank == len(shape)), None
-            )
+            whole = [a for a, i in zip(inputs, node.inputs, strict=True) if len(graph.shapes[i]) == len(shape)]
+            return next((a for a in whole if a is not None), None)
         case "concat" | "slice":
             return first
         case "permute":

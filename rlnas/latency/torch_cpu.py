@@ -18,7 +18,7 @@ from torch import nn
 from rlnas.errors import MeterError
 from rlnas.latency.meter import Latency
 from rlnas.latency.threads import torch_threads
-from rlnas.network import Network
+from rlnas.network import Network, example_inputs
 
 VERSION = 1
 MIN_WARMUP, MIN_REPEATS = 10, 30
@@ -142,7 +142,7 @@ class TorchMeter:
 
     def _prepare(self, network: Network) -> Run:
         generator = torch.Generator().manual_seed(0)
-        inputs = torch.randn(self._batch_size, *network.graph.input_shape, generator=generator)
+        inputs = example_inputs(network.graph, self._batch_size, generator=generator)
         module = network.module().eval()
         try:
             module(inputs)
