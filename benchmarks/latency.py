@@ -19,7 +19,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rlnas.graph import Graph, Node
+from rlnas.graph import Graph, Node, complete
 from rlnas.latency import TorchMeter, torch_threads
 from rlnas.network import Network
 
@@ -31,7 +31,7 @@ def conv_net(width: int, *, size: int = 8, blocks: int = 1) -> Network:
 
     def add(id: str, op: str, **attrs: object) -> None:
         nonlocal last
-        nodes.append(Node.make(id, op, last, **attrs))
+        nodes.append(complete(Node.make(id, op, last, **attrs)))
         last = id
 
     pad = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1, "bias": False}
