@@ -23,6 +23,7 @@ from rlnas.graph import Graph, Param, Site, to_source
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
+WHOLE = {"count": torch.int64, "index": torch.int64, "mask": torch.bool}
 TAKEN = frozenset(dir(nn.Module()))
 
 
@@ -85,7 +86,7 @@ class Network:
                 raise GraphError(f"the weights lack the tensor {name!r}")
             if tuple(self.tensors[name].shape) != param.shape:
                 raise GraphError(f"tensor {name!r} has shape {tuple(self.tensors[name].shape)}, not {param.shape}")
-            if param.init != "given" and self.tensors[name].is_floating_point() != (param.init != "count"):
+            if not _suits(self.tensors[name], param):
                 raise GraphError(f"tensor {name!r} holds {self.tensors[name].dtype}, which does not suit it")
         extra = sorted(set(self.tensors) - set(wanted))
         if extra:
@@ -191,6 +192,12 @@ def tensor_specs(graph: Graph) -> dict[str, Param]:
     return {tensor_name(id, name): param for id in graph.order for name, param in graph.params(id).items()}
 
 
+def _suits(tensor: Tensor, param: Param) -> bool:
+    """True if a tensor holds the kind of values that it should."""
+    wanted = WHOLE.get(param.init)
+    return tensor.is_floating_point() if wanted is None else tensor.dtype == wanted
+
+
 def tensor_name(id: str, name: str) -> str:
     """Name of a node's tensor in the ``state_dict``; that of a `parameter` has the node's own name."""
     return f"{id}.{name}" if name else id
@@ -217,8 +224,8 @@ def fresh_tensor(
         bound = scale * math.sqrt(6.0 / param.fan_in)
         values = torch.rand(param.shape, generator=generator, dtype=torch.float64) * (2 * bound) - bound
         return values.to(dtype)
-    if param.init == "count":
-        return torch.zeros(param.shape, dtype=torch.int64)
+    if param.init in WHOLE:
+        return torch.zeros(param.shape, dtype=WHOLE[param.init])
     return torch.full(param.shape, {"one": 1.0, "quarter": 0.25}.get(param.init, 0.0), dtype=dtype)
 
 

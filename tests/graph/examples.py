@@ -60,6 +60,14 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "flatten": (MAP, {"start": 1}),
     "opaque": (MAP, {"text": "torch.fft.fft2({0}).real", "shape": MAP}),
     "dropout": (MAP, {"p": 0.1}),
+    "dropout2d": (MAP, {"p": 0.1}),
+    "index_select": (MAP, {"axis": 1, "indices": (0, 0, 3)}),
+    "roll": (MAP, {"axis": 2, "shift": 2}),
+    "expand": ((4, 1, 6), {"shape": MAP}),
+    "pad": (MAP, {"amounts": (1, 0, 2, 1), "padding_mode": "reflect"}),
+    "masked_fill": (MAP, {}),
+    "where": (MAP, {}),
+    "einsum": (MAP, {"text": "bchw,bcvw->bchv"}),
     **{name: (MAP, {}) for name, op in OPS.items() if op.family == "other" and not op.attributes},
     "input": (MAP, {}),
 }
@@ -72,10 +80,19 @@ def example(name: str) -> Graph:
     if name == "input":
         return Graph((image,), "image")
     arity = {None: 2}.get(OPS[name].arity, OPS[name].arity) or 0
+    if name in ("masked_fill", "where"):
+        return _chosen(image, name)
     node = complete(Node.make("a", name, ("image",) * (1 if name == "opaque" else arity), **attrs))
     if name == "parameter":
         return Graph((image, node, Node.make("sum", "add", ("image", "a"))), "sum")
     return Graph((image, node), "a")
+
+
+def _chosen(image: Node, name: str) -> Graph:
+    mask = complete(Node.make("mask", "parameter", shape=MAP, trained=False, dtype="bool"))
+    read = ("image", "mask") if name == "masked_fill" else ("mask", "image", "image")
+    attrs = {"text": "0.0"} if name == "masked_fill" else {}
+    return Graph((image, mask, Node.make("a", name, read, **attrs)), "a")
 
 
 def inputs(graph: Graph, n: int, seed: int = 0) -> torch.Tensor:

@@ -43,7 +43,8 @@ HELPER = '''def attention(q, k, v, *, heads, scale, kv_heads=None, causal=False,
     if kind == "sdpa":
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
     else:
-        scores = (q * scale) @ k.transpose(-2, -1) if kind == "query" else (q @ k.transpose(-2, -1)) * scale
+        scores = (q * scale if kind == "query" else q) @ k.transpose(-2, -1)
+        scores = scores * scale if kind == "scores" else scores / scale if kind == "divided" else scores
         if causal:
             mask = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
             scores = scores.masked_fill(~mask, float("-inf"))

@@ -214,7 +214,7 @@ def _parameter_params(node: Node, shapes: Shapes) -> Params:
     axes: list[str | None] = [None] * len(node["shape"])
     if node["axis"]:
         axes[node["axis"]] = "out"
-    init: Any = "bias" if node["dtype"] == "float32" else "given"
+    init: Any = {"float32": "bias", "int64": "index", "bool": "mask"}[node["dtype"]]
     return {"": Param(node["shape"], tuple(axes), init, trained=node["trained"])}
 
 

@@ -8,6 +8,7 @@ from rlnas.errors import GraphError
 from rlnas.graph.flow import FROZEN, Flow
 from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import REQUIRED, Op, Shapes
+from rlnas.graph.table.elementwise import broadcast
 from rlnas.graph.table.text import dim
 
 
@@ -73,6 +74,31 @@ def _flatten_shape(node: Node, shapes: Shapes) -> Shape:
     return (*shapes[0][:start], math.prod(shapes[0][start:]))
 
 
+def _padded(node: Node, shapes: Shapes) -> Shape:
+    amounts, shape = node["amounts"], list(shapes[0])
+    if len(amounts) % 2 or len(amounts) > 2 * len(shape):
+        raise GraphError(f"pad {node.id}: amounts={amounts} for a value of shape {shapes[0]}")
+    for i in range(len(amounts) // 2):
+        shape[-1 - i] += amounts[2 * i] + amounts[2 * i + 1]
+    if min(shape) < 1:
+        raise GraphError(f"pad {node.id}: nothing is left of a value of shape {shapes[0]}")
+    return tuple(shape)
+
+
+def _padded_axes(node: Node, out: Shape) -> tuple[int, ...]:
+    amounts = node["amounts"]
+    return tuple([len(out) - 1 - i for i in range(len(amounts) // 2) if amounts[2 * i] or amounts[2 * i + 1]])
+
+
+def _pad_call(node: Node, names: tuple[str, ...]) -> str:
+    words = [names[0], str(tuple(node["amounts"]))]
+    if node["padding_mode"] != "zeros":
+        words.append(f"mode={node['padding_mode']!r}")
+    if node["value"]:
+        words.append(f"value={node['value']!r}")
+    return f"F.pad({', '.join(words)})"
+
+
 ROWS = (
     Op(
         "concat",
@@ -120,6 +146,69 @@ ROWS = (
         attributes={"start": 0},
         flow=lambda node, shapes, out: Flow("reshape"),
         view=True,
+    ),
+    Op(
+        "index_select",
+        "other",
+        lambda node, shapes: (
+            *shapes[0][: _axis(node, shapes[0])],
+            len(node["indices"]),
+            *shapes[0][node["axis"] + 1 :],
+        ),
+        call=lambda node, names: f"{names[0]}[{', '.join([':'] * dim(node['axis']))}, {list(node['indices'])}]",
+        attributes={"axis": REQUIRED, "indices": REQUIRED},
+        flow=lambda node, shapes, out: Flow("along", axes=(node["axis"],)),
+    ),
+    Op(
+        "roll",
+        "other",
+        lambda node, shapes: shapes[0],
+        call=lambda node, names: f"torch.roll({names[0]}, {node['shift']}, {dim(node['axis'])})",
+        attributes={"axis": REQUIRED, "shift": REQUIRED},
+        flow=lambda node, shapes, out: Flow("along", axes=(node["axis"],)),
+    ),
+    Op(
+        "expand",
+        "other",
+        lambda node, shapes: node["shape"],
+        call=lambda node, names: f"{names[0]}.expand(-1, {', '.join(map(str, node['shape']))})",
+        attributes={"shape": REQUIRED},
+        flow=lambda node, shapes, out: FROZEN,
+        view=True,
+    ),
+    Op(
+        "pad",
+        "other",
+        _padded,
+        call=_pad_call,
+        attributes={"amounts": REQUIRED, "padding_mode": "zeros", "value": 0.0},
+        flow=lambda node, shapes, out: Flow("along", axes=_padded_axes(node, out)),
+    ),
+    Op(
+        "masked_fill",
+        "other",
+        lambda node, shapes: shapes[0],
+        call=lambda node, names: f"{names[0]}.masked_fill({names[1]}, {node['text']})",
+        arity=2,
+        attributes={"text": REQUIRED},
+        flow=lambda node, shapes, out: FROZEN,
+        broadcasts=True,
+    ),
+    Op(
+        "where",
+        "other",
+        broadcast,
+        call=lambda node, names: f"torch.where({', '.join(names)})",
+        arity=3,
+        flow=lambda node, shapes, out: FROZEN,
+        broadcasts=True,
+    ),
+    Op(
+        "dropout2d",
+        "other",
+        lambda node, shapes: shapes[0],
+        source=lambda node, shapes: f"nn.Dropout2d({node['p']!r})",
+        attributes={"p": 0.5},
     ),
     Op(
         "dropout",

@@ -93,6 +93,14 @@ def _matmul_shape(node: Node, shapes: Shapes) -> Shape:
     return *(max(pair) for pair in pairs), a[-2], b[-1]
 
 
+def _letters(node: Node, shapes: Shapes) -> dict[str, int]:
+    """Sizes by the letters of an equation, without that of the batch, which comes first everywhere."""
+    left = node["text"].split("->")[0].split(",")
+    if len(left) != len(shapes) or any(len(word) != len(shape) + 1 for word, shape in zip(left, shapes, strict=True)):
+        raise GraphError(f"einsum {node.id}: {node['text']!r} does not suit values of shape {shapes}")
+    return {c: size for word, shape in zip(left, shapes, strict=True) for c, size in zip(word[1:], shape, strict=True)}
+
+
 ROWS = (
     *(_pool(kind, n) for kind in ("max", "avg") for n in (1, 2, 3)),
     *(_adaptive(kind, n) for kind in ("avg", "max") for n in (1, 2, 3)),
@@ -115,6 +123,17 @@ ROWS = (
         macs=lambda node, shapes, out: math.prod(out) * shapes[0][-1],
         flow=lambda node, shapes, out: Flow("matmul"),
         broadcasts=True,
+    ),
+    Op(
+        "einsum",
+        "attention",
+        lambda node, shapes: tuple([_letters(node, shapes)[c] for c in node["text"].split("->")[1][1:]]),
+        call=lambda node, names: f"torch.einsum({node['text']!r}, {', '.join(names)})",
+        arity=None,
+        at_least=1,
+        attributes={"text": REQUIRED},
+        macs=lambda node, shapes, out: math.prod(_letters(node, shapes).values()) if len(shapes) > 1 else 0,
+        flow=lambda node, shapes, out: FROZEN,
     ),
     Op(
         "interpolate",
