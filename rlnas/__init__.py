@@ -13,12 +13,13 @@ import gymnasium
 
 if TYPE_CHECKING:
     from rlnas.graph import Graph
+    from rlnas.interchange import from_module
     from rlnas.network import Network, load
     from rlnas.operators import OPERATORS, Operator, Site
 
 __version__ = "0.1.0"
 
-__all__ = ["OPERATORS", "Graph", "Network", "Operator", "Site", "__version__", "load"]
+__all__ = ["OPERATORS", "Graph", "Network", "Operator", "Site", "__version__", "from_module", "load"]
 
 _HOMES = {
     "OPERATORS": "rlnas.operators",
@@ -27,6 +28,7 @@ _HOMES = {
     "Graph": "rlnas.graph",
     "Network": "rlnas.network",
     "load": "rlnas.network",
+    "from_module": "rlnas.interchange",
 }
 
 

@@ -23,7 +23,7 @@ class Param:
         shape: Size of each axis.
         axes: What each axis runs over: ``"out"`` for the channels the node makes or passes, ``"in"`` for those it
             reads, None for what never changes.
-        init: How a fresh one is filled; ``"count"`` and ``"index"`` ones hold whole numbers, ``"mask"`` ones truth values.
+        init: How a fresh one is filled; ``"count"`` and ``"index"`` ones hold whole numbers, ``"mask"`` ones truths.
         trained: False for buffers, which count as no parameters.
         fan_in: Values that one output of a weight reads.
     """

@@ -1,5 +1,6 @@
-"""Networks out: plain PyTorch source with weights, readable without rlnas."""
+"""Networks in from ordinary modules, and out as plain PyTorch."""
 
+from rlnas.interchange.module import from_module
 from rlnas.interchange.python import tidy, write_model
 
-__all__ = ["tidy", "write_model"]
+__all__ = ["from_module", "tidy", "write_model"]

@@ -65,7 +65,7 @@ def find_sample(positions: Tensor, batch: int, size: int) -> Sample | None:
         if shape[axis] % batch:
             continue
         merged = shape[axis] // batch
-        split = positions.unflatten(axis, (batch, merged)).movedim(axis, 0)
+        split = positions.reshape(*shape[:axis], batch, merged, *shape[axis + 1 :]).movedim(axis, 0)
         first = split[0]
         steps = torch.arange(batch).view(-1, *[1] * first.dim()) * size
         if bool((split == first + steps).all()) and bool((first < size).all()):
@@ -178,9 +178,9 @@ def _affine(positions: Tensor, factors: list[list[tuple[int, int]]]) -> bool:
             line = (line[:, None] + torch.arange(size) * stride).flatten()
         shape = [1] * positions.dim()
         shape[axis] = positions.shape[axis]
-        expected = expected + (
-            line.view(shape) if len(line) == positions.shape[axis] else line[:1].view([1] * len(shape))
-        )
+        if len(line) < positions.shape[axis]:  # all entries of the axis are the same one
+            line = line.expand(positions.shape[axis])
+        expected = expected + line.view(shape)
     return bool((positions == expected).all())
 
 

@@ -1,0 +1,385 @@
+"""How attention is written down: as one node where it reads heads side by side, else step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlnas.errors import GraphError
+from rlnas.graph import Node
+from rlnas.interchange.arithmetic import combine
+from rlnas.interchange.calls import HANDLERS, handles
+from rlnas.interchange.trace import BATCH, Traced, Tracer, Value
+from rlnas.interchange.views import base_positions, find_sample
+
+
+class Heads(NamedTuple):
+    """A view of features as heads.
+
+    Attributes:
+        node: What holds the features, of shape (tokens, features).
+        start: The first feature.
+        width: Features of a head.
+        heads: Heads that have features of their own.
+        repeated: How many heads read the same features.
+        tokens: Number of tokens.
+    """
+
+    node: str
+    start: int
+    width: int
+    heads: int
+    repeated: int
+    tokens: int
+
+
+def find_heads(tracer: Tracer, traced: Traced, *, transposed: bool = False) -> Heads | None:
+    """Read a tensor of shape (..., tokens, width) as heads of a value of shape (tokens, features)."""
+    shape = tracer.shapes[traced.node]
+    if len(shape) != 2:
+        return None
+    size = math.prod(shape)
+    positions = base_positions(BATCH, shape) if traced.positions is None else traced.positions
+    sample = find_sample(positions, BATCH, size)
+    if sample is None or sample.positions is None:
+        return None
+    places = sample.positions
+    if places.dim() == 2:
+        places = places[None]
+    if places.dim() != 3:
+        return None
+    if transposed:
+        places = places.transpose(1, 2)
+    heads, tokens, width = places.shape
+    starts = (places[:, 0, 0]).tolist()
+    repeated = next((i for i, start in enumerate(starts) if start != starts[0]), heads)
+    if heads % repeated:
+        return None
+    own = torch.arange(heads) // repeated * width
+    expected = (
+        starts[0]
+        + own[:, None, None]
+        + torch.arange(tokens)[None, :, None] * shape[1]
+        + torch.arange(width)[None, None, :]
+    )
+    if tokens != shape[0] or not bool((places == expected).all()):
+        return None
+    return Heads(traced.node, starts[0], width, heads // repeated, repeated, tokens)
+
+
+def _features(tracer: Tracer, heads: Heads) -> str:
+    """Id of a node whose value is the features of the heads alone."""
+    stop = heads.start + heads.heads * heads.width
+    if (heads.start, stop) == (0, tracer.shapes[heads.node][1]):
+        return heads.node
+    key = (heads.node, b"features", (heads.start, stop))
+    if key not in tracer.views:
+        tracer.views[key] = tracer.add("slice", (heads.node,), axis=1, start=heads.start, stop=stop)
+    return tracer.views[key]
+
+
+def attend(
+    tracer: Tracer,
+    out: Tensor,
+    query: Traced,
+    key: Traced,
+    value: Traced,
+    *,
+    kind: str,
+    scale: float,
+    causal: bool,
+    transposed: bool = False,
+) -> bool:
+    """Write attention down as one node; False if its operands are not heads side by side."""
+    q, k, v = find_heads(tracer, query), find_heads(tracer, key, transposed=transposed), find_heads(tracer, value)
+    if not q or not k or not v or q.repeated != 1 or (k.heads, k.repeated) != (v.heads, v.repeated):
+        return False
+    if q.heads != k.heads * k.repeated or q.width != k.width or (causal and q.tokens != k.tokens):
+        return False
+    made = tracer.add(
+        "attention",
+        [_features(tracer, heads) for heads in (q, k, v)],
+        heads=q.heads,
+        kv_heads=k.heads,
+        scale=scale,
+        causal=causal,
+        kind=kind,
+    )
+    whole = base_positions(BATCH, (q.tokens, q.heads * v.width)).view(BATCH, q.tokens, q.heads, v.width).transpose(1, 2)
+    if whole.numel() != out.numel():
+        return False
+    tracer.know(out, Traced(made, whole.reshape(out.shape), out))
+    return True
+
+
+@handles("scaled_dot_product_attention")
+def _sdpa(
+    tracer: Tracer,
+    out: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> None:
+    operands = [tracer.find(t) for t in (query, key, value)]
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    causal = is_causal or is_causal_mask(attn_mask)
+    found = [t for t in operands if t is not None]
+    plain = attn_mask is None or causal
+    if len(found) == 3 and plain and attend(tracer, out, *found, kind="sdpa", scale=factor, causal=causal):
+        return
+    q, k, v = (tracer.value(t) for t in (query, key, value))
+    if tracer.is_traced(attn_mask):
+        raise GraphError("the mask depends on the input")
+    if q.sample.batch or q.sample.merged > 1 or enable_gqa:
+        raise GraphError("its queries are not heads side by side, nor a batch of heads")
+    values: list[Value | str] = [q, k, v]
+    mask = ""
+    if attn_mask is not None:
+        values.append(tracer.constant(attn_mask, q))
+        mask = ", attn_mask={3}"
+    elif is_causal:
+        mask = ", is_causal=True"
+    text = f"F.scaled_dot_product_attention({{0}}, {{1}}, {{2}}{mask}{'' if scale is None else f', scale={scale!r}'})"
+    tracer.emit("opaque", values, out, like=q, text=text, shape=tuple(out.shape[1:]))
+
+
+def is_causal_mask(mask: Tensor | None) -> bool:
+    """True for a constant mask that lets every token see itself and those before it."""
+    if mask is None or mask.dim() < 2 or mask.shape[-1] != mask.shape[-2] or mask.numel() != mask.shape[-1] ** 2:
+        return False
+    square = mask.reshape(mask.shape[-2:])
+    seen = square if square.dtype == torch.bool else square == 0
+    lower = torch.ones_like(seen, dtype=torch.bool).tril()
+    return bool((seen == lower).all()) and (square.dtype == torch.bool or bool((square[~lower] == -torch.inf).all()))
+
+
+# --------------------------------------------------------------------------------------------------------- products
+
+
+@handles("matmul", "bmm", "mm", "imatmul", "linalg_matmul")
+def _matmul(tracer: Tracer, out: Tensor, input: Tensor, mat2: Tensor) -> None:
+    multiply(tracer, out, input, mat2)
+
+
+@handles("rmatmul")
+def _rmatmul(tracer: Tracer, out: Tensor, input: Tensor, other: Tensor) -> None:
+    multiply(tracer, out, other, input)
+
+
+def multiply(tracer: Tracer, out: Tensor, a: Tensor, b: Tensor) -> None:
+    """Write down a product of matrices."""
+    if tracer.is_traced(a) and tracer.is_traced(b) and _as_attention(tracer, out, a, b):
+        return
+    if not tracer.is_traced(b) and b.dim() == 2 and tracer.is_traced(a):  # a linear layer written as a product
+        like = tracer.value(a)
+        if like.sample.batch == like.rank - 1:
+            raise GraphError("it works along the batch, so that samples would be mixed")
+    else:
+        like = tracer.value(a if tracer.is_traced(a) else b)
+    operands: list[Value | str] = []
+    for t in (a, b):
+        if tracer.is_traced(t):
+            operands.append(tracer.value(t))
+        else:
+            operands.append(tracer.constant(t, like, rank=out.dim()) if t.dim() > 2 else tracer.constant(t))
+    values = [v for v in operands if isinstance(v, Value)]
+    if any(v.rank - v.sample.batch <= 2 or v.rank != out.dim() for v in values):
+        raise GraphError("it works along the batch, so that samples would be mixed")
+    made = tracer.add("matmul", [v if isinstance(v, str) else v.node for v in operands])
+    tracer.result(made, out, like)
+    tracer.reads[made] = [t for t in (tracer.find(a), tracer.find(b)) if t is not None]
+
+
+@handles("baddbmm")
+def _baddbmm(
+    tracer: Tracer, out: Tensor, input: Tensor, batch1: Tensor, batch2: Tensor, beta: Any = 1, alpha: Any = 1
+) -> None:
+    product = torch.bmm(batch1, batch2)
+    multiply(tracer, product, batch1, batch2)
+    if alpha != 1:
+        scaled = product * alpha
+        combine(tracer, "mul", product, alpha, scaled)
+        product = scaled
+    if beta != 0:
+        term = input
+        if beta != 1:
+            term = input * beta
+            if tracer.is_traced(input):
+                combine(tracer, "mul", input, beta, term)
+        combine(tracer, "add", product, term, out)
+    else:
+        tracer.know(out, Traced(tracer.known(product).node, tracer.known(product).positions, out))
+
+
+@handles("addmm")
+def _addmm(
+    tracer: Tracer, out: Tensor, input: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1
+) -> None:
+    if beta != 1 or alpha != 1 or tracer.is_traced([input, mat2]):
+        raise GraphError("only as a linear layer is it known")
+    weight = tracer.derived(mat2.t(), mat2)
+    x = tracer.value(mat1)
+    made = tracer.emit(
+        "linear", [x], out, like=x, name=tracer.weight_name(mat2), out_channels=weight.shape[0], bias=True
+    )
+    tracer.tensors |= {f"{made}.weight": weight.contiguous(), f"{made}.bias": input}
+
+
+def einsum(tracer: Tracer, name: str, args: Any, kwargs: Any, out: Tensor) -> None:
+    """Write down a sum over products by an equation."""
+    equation, tensors = args[0].replace(" ", ""), args[1:]
+    if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
+        tensors = tensors[0]
+    if "->" not in equation or "." in equation or not all(tracer.is_traced(t) for t in tensors):
+        raise GraphError(f"the equation {equation!r} is not understood")
+    left, right = equation.split("->")
+    values = [tracer.value(t) for t in tensors]
+    letters = {word[v.sample.batch] for word, v in zip(left.split(","), values, strict=True)}
+    if len(letters) != 1 or any(v.sample.merged > 1 for v in values):
+        raise GraphError(f"the equation {equation!r} mixes samples")
+    batch = letters.pop()
+    words = [batch + word.replace(batch, "") for word in left.split(",")]
+    if batch not in right or any(word.count(batch) != 1 for word in left.split(",")):
+        raise GraphError(f"the equation {equation!r} sums over the batch")
+    text = f"{','.join(words)}->{batch}{right.replace(batch, '')}"
+    made = tracer.add("einsum", [v.node for v in values], text=text)
+    tracer.result(made, out, values[0], batch=right.index(batch))
+
+
+HANDLERS["einsum"] = einsum
+
+
+def _as_attention(tracer: Tracer, out: Tensor, weights: Tensor, values: Tensor) -> bool:
+    """Recognize softmax(scaled q k^T) v and write it down as one node."""
+    nodes = {node.id: node for node in tracer.nodes}
+    w, v = tracer.find(weights), tracer.find(values)
+    assert w is not None and v is not None
+    node = nodes[w.node]
+    while node.op == "dropout":
+        node = nodes[tracer.reads[node.id][0].node]
+    if node.op != "softmax" or node["axis"] != len(tracer.shapes[node.id]) - 1:
+        return False
+    node = nodes[tracer.reads[node.id][0].node]
+    causal = False
+    if node.op in ("masked_fill", "add") and node.id in tracer.reads and _masks_future(tracer, node, nodes):
+        causal = True
+        node = nodes[tracer.reads[node.id][0].node]
+    kind, scale = "scores", 1.0
+    if node.op in ("mul_scalar", "div_scalar"):
+        kind, scale = ("scores" if node.op == "mul_scalar" else "divided"), node["value"]
+        node = nodes[tracer.reads[node.id][0].node]
+    if node.op != "matmul" or len(tracer.reads.get(node.id, [])) != 2:
+        return False
+    q, k = tracer.reads[node.id]
+    before = nodes[q.node]
+    if scale == 1.0 and before.op == "mul_scalar":
+        (source,) = tracer.reads[before.id]
+        unscaled = _through(tracer, source, before.id, q)
+        if unscaled is not None:
+            kind, scale, q = "query", before["value"], unscaled
+    return attend(tracer, out, q, k, v, kind=kind, scale=scale, causal=causal, transposed=True)
+
+
+def _through(tracer: Tracer, source: Traced, scaled: str, shown: Traced) -> Traced | None:
+    """The view of what was scaled that corresponds to a view of the scaled value."""
+    if source.positions is None and tracer.shapes[source.node] == tracer.shapes[scaled]:
+        return Traced(source.node, shown.positions, shown.tensor)
+    if source.positions is None:
+        return None
+    sample = find_sample(source.positions, BATCH, math.prod(tracer.shapes[source.node]))
+    if sample is None or sample.positions is None or sample.shape != tracer.shapes[scaled]:
+        return None
+    size = math.prod(tracer.shapes[source.node])
+    whole = torch.stack([sample.positions.flatten() + b * size for b in range(BATCH)]).flatten()
+    positions = shown.positions if shown.positions is not None else base_positions(BATCH, tracer.shapes[scaled])
+    return Traced(source.node, whole[positions.flatten()].view(positions.shape), shown.tensor)
+
+
+def _masks_future(tracer: Tracer, node: Node, nodes: dict[str, Node]) -> bool:
+    mask = next((i for i in node.inputs if nodes[i].op == "parameter"), None)
+    if mask is None:
+        return False
+    values = tracer.tensors[mask]
+    if node.op == "masked_fill":
+        return node["text"] == "float('-inf')" and is_causal_mask(~values if values.dtype == torch.bool else None)
+    return values.is_floating_point() and is_causal_mask(values)
+
+
+# ------------------------------------------------------------------------------------- modules with a fast path
+
+
+@contextmanager
+def plain_attention(module: nn.Module) -> Iterator[None]:
+    """Let `nn.MultiheadAttention` within a module run in plain steps, which give the same bits."""
+    changed = [m for m in module.modules() if type(m) is nn.MultiheadAttention]
+    for found in changed:
+        found.forward = _Plain(found)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for found in changed:
+            del found.forward
+
+
+class _Plain:
+    """The steps of one `nn.MultiheadAttention`."""
+
+    def __init__(self, module: nn.MultiheadAttention) -> None:
+        self.module = module
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        key_padding_mask: Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        m = self.module
+        if key_padding_mask is not None or m.bias_k is not None or m.add_zero_attn:
+            raise GraphError("nn.MultiheadAttention with padding masks or extra keys is not known")
+        same = query is key and key is value
+        if m.batch_first and query.dim() == 3:
+            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        q, k, v = self._projected(query, key, value, same=same)
+        length, batch, width = q.shape
+        heads = m.num_heads
+        q = q.reshape(length, batch * heads, width // heads).transpose(0, 1)
+        k, v = (x.reshape(x.shape[0], batch * heads, -1).transpose(0, 1) for x in (k, v))
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill_(attn_mask, float("-inf"))
+        if need_weights:
+            scores = (q * math.sqrt(1.0 / (width // heads))) @ k.transpose(-2, -1)
+            scores = scores if attn_mask is None else scores + attn_mask
+            y = torch.bmm(F.softmax(scores, dim=-1), v).transpose(0, 1).contiguous().view(length * batch, -1)
+        else:
+            q, k, v = (x.reshape(batch, heads, x.shape[1], -1) for x in (q, k, v))
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask, 0.0, is_causal and attn_mask is None)
+            y = y.permute(2, 0, 1, 3).contiguous().view(batch * length, -1)
+        y = F.linear(y.view(length, batch, -1), m.out_proj.weight, m.out_proj.bias)
+        return (y.transpose(0, 1) if m.batch_first else y), None
+
+    def _projected(self, query: Tensor, key: Tensor, value: Tensor, *, same: bool) -> tuple[Tensor, ...]:
+        m = self.module
+        if m._qkv_same_embed_dim and same:
+            return F.linear(query, m.in_proj_weight, m.in_proj_bias).chunk(3, dim=-1)
+        bias: Tensor | None = m.in_proj_bias
+        biases = (None, None, None) if bias is None else bias.chunk(3)
+        weights = (
+            m.in_proj_weight.chunk(3) if m._qkv_same_embed_dim else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
+        )
+        return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
