@@ -38,7 +38,7 @@ class Labeller:
         self.refinements = 0
         self._leaves: dict[str, Colours] = {}
         self._automorphisms: list[list[int]] = []
-        nodes = [graph.node(id) for id in graph.shapes]
+        nodes = [graph.node(id) for id in _by_depth(graph)]
         place = {node.id: i for i, node in enumerate(nodes)}
         owners = [shared(node) for node in nodes]
         reads = [(*n.inputs, *([] if o is None else [o])) for n, o in zip(nodes, owners, strict=True)]
@@ -139,5 +139,14 @@ class Labeller:
 def canonical(graph: Graph) -> tuple[tuple[str, ...], str]:
     """Canonical topological order of the node ids, and the key."""
     certificate, colours = Labeller(graph).label()
-    ranked = sorted(zip((graph.depths[id] for id in graph.shapes), colours, graph.shapes, strict=True))
+    ids = _by_depth(graph)
+    ranked = sorted(zip([graph.depths[id] for id in ids], colours, ids, strict=True))
     return tuple(id for _, _, id in ranked), certificate
+
+
+def _by_depth(graph: Graph) -> list[str]:
+    """Node ids in a topological order that does not depend on how the nodes were given.
+
+    Of nodes that an automorphism exchanges, their names decide which comes first.
+    """
+    return sorted(graph.shapes, key=lambda id: (graph.depths[id], id))
