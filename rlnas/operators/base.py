@@ -82,12 +82,16 @@ class Operator(ABC):
         exact: True if the function is kept: relative error at most 1e-12 in float64, in eval and in training mode.
         shrinks: True if it can lower a cost; what must get under a limit tries only such operators.
         amounts: Amounts that `sites` offers unless it is given others.
+        anchors: Ops of the nodes that it can act on, so that `sites` need not ask at all others; None for any op.
+        takes_target: True if a site names a second node; then `sites` is the operator's own.
     """
 
     name: str
     exact: bool
     shrinks: bool = False
     amounts: tuple[float, ...]
+    anchors: frozenset[str] | None = None
+    takes_target: bool = False
 
     @abstractmethod
     def obstacle(self, graph: Graph, site: Site) -> str | None:
@@ -106,9 +110,13 @@ class Operator(ABC):
     def sites(self, graph: Graph, amounts: tuple[float, ...] | None = None) -> tuple[Site, ...]:
         """Every site where the operator applies, in canonical order of their anchors."""
         offered = self.amounts if amounts is None else amounts
-        shared = graph.shared
-        candidates = [Site(self.name, id, None, a) for id in graph.order if id not in shared for a in offered]
+        candidates = [Site(self.name, id, None, a) for id in self.candidates(graph) for a in offered]
         return tuple([site for site in candidates if self.obstacle(graph, site) is None])
+
+    def candidates(self, graph: Graph) -> list[str]:
+        """Nodes that can be anchors by their op, in canonical order."""
+        shared, ops = graph.shared, self.anchors
+        return [id for id in graph.order if id not in shared and (ops is None or graph.node(id).op in ops)]
 
     def edit(self, graph: Graph, site: Site) -> Edit:
         """The edit of a graph, free of tensors.
@@ -120,8 +128,11 @@ class Operator(ABC):
             raise OperatorError(f"{site} is a site of {site.operator!r}, not of {self.name!r}")
         if site.anchor not in graph:
             raise OperatorError(f"{site}: the graph has no node {site.anchor!r}")
-        if site.target is not None:
+        if site.target is not None and not self.takes_target:
             raise OperatorError(f"{site}: {self.name} takes no second node")
+        if self.takes_target and (site.target is None or site.target not in graph):
+            named = f"the graph has no node {site.target!r}" if site.target else "no second node is named"
+            raise OperatorError(f"{site}: {self.name} leads to a second node, and {named}")
         reason = SHARED if site.anchor in graph.shared else self.obstacle(graph, site)
         if reason is not None:
             raise OperatorError(f"{site} does not apply: {reason}")

@@ -302,15 +302,17 @@ def check_legality(operator: Operator, network: Network) -> None:
     odd = (0, -1.0, 0.3, 2.5, 7, 64.0, 1e30, float("nan"), float("inf"))
     for node in graph.nodes:
         for amount in (*operator.amounts, *odd):
-            site = Site(operator.name, node.id, None, amount)
-            reason = operator.obstacle(graph, site)
-            if reason is None:
-                assert (amount in operator.amounts) == (site in legal)
-                assert operator.edit(graph, site).graph.key != graph.key
-                check_refused(operator, network, Site(operator.name, node.id, graph.output, amount))
-            else:
-                assert site not in legal
-                check_refused(operator, network, site)
+            for target in graph.shapes if operator.takes_target else (None,):
+                site = Site(operator.name, node.id, target, amount)
+                reason = operator.obstacle(graph, site)
+                if reason is None:
+                    assert (amount in operator.amounts) == (site in legal)
+                    assert operator.edit(graph, site).graph.key != graph.key
+                    wrong = "nowhere" if operator.takes_target else graph.output
+                    check_refused(operator, network, Site(operator.name, node.id, wrong, amount))
+                else:
+                    assert site not in legal
+                    check_refused(operator, network, site)
     check_refused(operator, network, Site("another", graph.output, None, 1))
     check_refused(operator, network, Site(operator.name, "nowhere", None, operator.amounts[0]))
 
