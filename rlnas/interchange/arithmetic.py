@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlnas.errors import GraphError
 from rlnas.interchange.calls import HANDLERS, handles
-from rlnas.interchange.trace import Handler, Tracer, Value
+from rlnas.interchange.trace import Handler, Traced, Tracer, Value
 
 POINTWISE: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in ("relu", "relu6", "selu", "silu", "mish", "hardswish", "hardsigmoid", "softsign")},
@@ -86,6 +86,18 @@ WITH_NUMBER = {
 """Op for a value and a number, by the function and whether the number comes first."""
 
 
+NEUTRAL = {
+    ("add", False): 0,
+    ("add", True): 0,
+    ("sub", False): 0,
+    ("mul", False): 1,
+    ("mul", True): 1,
+    ("div", False): 1,
+    ("pow", False): 1,
+}
+"""The number that changes nothing."""
+
+
 def combine(tracer: Tracer, op: str, a: Any, b: Any, out: Tensor) -> None:
     """Write down a sum, product or the like of two operands, one of which depends on the input."""
     if tracer.is_traced(a) and tracer.is_traced(b):
@@ -100,6 +112,9 @@ def combine(tracer: Tracer, op: str, a: Any, b: Any, out: Tensor) -> None:
     x = tracer.value(value, broadcast=isinstance(other, Tensor) and other.dim() > 0)
     if not isinstance(other, Tensor) or (other.dim() == 0 and not tracer.is_trained(other)):
         number = other.item() if isinstance(other, Tensor) else other
+        if NEUTRAL.get((op, swapped)) == number and out.shape == value.shape:
+            tracer.know(out, Traced(tracer.known(value).node, tracer.known(value).positions, out))
+            return
         if (op, swapped) not in WITH_NUMBER:
             raise GraphError("a number with a tensor in that order is not known")
         made = tracer.emit(WITH_NUMBER[op, swapped], [x], out, like=x, value=number)

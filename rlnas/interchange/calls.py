@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlnas.errors import GraphError
-from rlnas.interchange.trace import Handler, Tracer, Value
+from rlnas.interchange.trace import Handler, Traced, Tracer, Value
 
 HANDLERS: dict[str, Handler] = {}
 """What writes down each function, by its plain name."""
@@ -471,7 +471,7 @@ def _reduction(kind: str) -> Writer:
             raise GraphError("of two tensors it is called maximum or minimum")
         x = tracer.value(input)
         if dim is None:
-            raise GraphError("it reduces the whole batch; name the axes")
+            return  # of the whole batch; an error if something is made of it
         dims = sorted({d % x.rank for d in tuple_of(dim, 1)})
         axes = tuple([x.axis(d) for d in dims])
         made = tracer.add("reduce", (x.node,), kind=kind, axes=axes, keepdim=keepdim)
@@ -611,3 +611,16 @@ def _where(tracer: Tracer, out: Tensor, condition: Tensor, input: Any, other: An
         tracer.value(t) if tracer.is_traced(t) else tracer.constant(t, like, rank=out.dim()) for t in full
     ]
     tracer.emit("where", operands, out, like=like)
+
+
+def cast(tracer: Tracer, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
+    """A conversion that converts nothing."""
+    known = tracer.known(args[0])
+    if out.dtype != args[0].dtype:
+        raise GraphError(f"it turns {args[0].dtype} into {out.dtype}; values keep one type throughout")
+    if out is not args[0]:
+        tracer.know(out, Traced(known.node, known.positions, out, known.origin))
+
+
+for _name in ("float", "double", "half", "bfloat16", "to", "type_as", "type", "cpu", "long", "int"):
+    HANDLERS[_name] = cast

@@ -8,6 +8,7 @@ explains; the batch may stand at any of its axes, but in the graph it is always 
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -38,12 +39,14 @@ class Traced:
     Attributes:
         node: The node whose value it shows.
         positions: For each entry its place in a batch of that node's values; None if it is that batch as it is.
+        origin: Of a view, what it is a view of, and how.
         tensor: The tensor itself, kept alive so that no other takes its address.
     """
 
     node: str
     positions: Tensor | None
     tensor: Tensor
+    origin: tuple[Traced, Callable[[Tensor], Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         traced = self.is_traced(args) or self.is_traced(kwargs)
         name = plain_name(func)
-        if traced and name in REFUSED:
+        if traced and (name in REFUSED or getattr(func, "__name__", "") in NUMBERS):
             raise self.error(f"the flow of control, or a number, depends on the input ({name})")
         out = func(*args, **kwargs)
         if not traced:
@@ -180,10 +183,14 @@ class Tracer(TorchFunctionMode):
 
     def _write_down(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         raw = getattr(func, "__name__", "")
+        for value in args:
+            self.find(value)
         changed = args[0] if args and out is args[0] and (raw.endswith("_") or kwargs.get("inplace")) else None
         before = self._known.get(id(changed)) if changed is not None else None
         if name in VIEWS and isinstance(before or self._known.get(id(args[0])), Traced):
             self._view(func, args, kwargs, out)
+        elif name in DECISIONS and not self._opaque:
+            pass  # refused as soon as something is made of it
         elif name in self._handlers:
             self._handlers[name](self, name, args, kwargs, out)
         elif self._opaque:
@@ -195,7 +202,9 @@ class Tracer(TorchFunctionMode):
             )
         for tensor in out if isinstance(out, list | tuple) else (out,):
             if isinstance(tensor, Tensor) and id(tensor) not in self._known:
-                self.know(tensor, Unknown(f"a second result of {name}", tensor))
+                self.know(
+                    tensor, Unknown(f"a result of {name} that mixes samples or is of no kind that rlnas knows", tensor)
+                )
         if changed is not None:
             self._forget_aliases(changed)
 
@@ -227,14 +236,22 @@ class Tracer(TorchFunctionMode):
         positions = traced.positions
         if positions is None:
             positions = base_positions(BATCH, self.shapes[traced.node])
-        if any([self.is_traced(a) for a in args[1:]]):
+        rest = args[1:]
+        if plain_name(func).endswith("_as"):  # only the shape of the other one counts
+            rest = (torch.empty(rest[0].shape, dtype=torch.int64), *rest[1:])
+        if self.is_traced(rest):
             raise GraphError("places to look up depend on the input")
-        shown = func(positions, *args[1:], **kwargs)
+        shown = func(positions, *rest, **kwargs)
         if isinstance(out, Tensor):
             out, shown = (out,), (shown,)
-        for tensor, where in zip(out, shown, strict=True):
+        for k, (tensor, where) in enumerate(zip(out, shown, strict=True)):
             same = traced.positions is None and where.shape == positions.shape and bool((where == positions).all())
-            self.know(tensor, Traced(traced.node, None if same else where, tensor))
+
+            def again(places: Tensor, k: int = k) -> Tensor:
+                found = func(places, *rest, **kwargs)
+                return found if isinstance(found, Tensor) else found[k]
+
+            self.know(tensor, Traced(traced.node, None if same else where, tensor, (traced, again)))
 
     def _black_box(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         if not isinstance(out, Tensor):
@@ -252,13 +269,8 @@ class Tracer(TorchFunctionMode):
                 return repr(value)
             raise GraphError(f"a black box cannot keep the argument {value!r}")
 
-        path = function_path(func)
         words = [text(a) for a in args] + [f"{k}={text(v)}" for k, v in kwargs.items()]
-        call = (
-            f"{words[0]}.{path[7:]}({', '.join(words[1:])})"
-            if path.startswith("Tensor.")
-            else (f"{path}({', '.join(words)})")
-        )
+        call = call_text(func, words)
         if any([v.sample.batch or v.sample.merged > 1 for v in operands]) or out.shape[0] != BATCH:
             raise GraphError("a black box needs the batch in front")
         self.emit("opaque", operands, out, like=operands[0], text=call, shape=tuple(out.shape[1:]))
@@ -277,29 +289,37 @@ class Tracer(TorchFunctionMode):
         traced = self.find(tensor)
         if traced is None:
             raise GraphError("one of its inputs should depend on the network's input")
-        shape = self.shapes[traced.node]
+        return self._operand(traced, broadcast=broadcast)
+
+    def _operand(self, traced: Traced, *, broadcast: bool = False) -> Value:
+        shape, rank = self.shapes[traced.node], traced.tensor.dim()
         if traced.positions is None:
-            return Value(traced.node, shape, Sample(None, shape), tensor.dim())
+            return Value(traced.node, shape, Sample(None, shape), rank)
         positions = traced.positions
         if broadcast:
             for axis in range(positions.dim()):
                 if positions.shape[axis] > 1 and bool((positions == positions.narrow(axis, 0, 1)).all()):
                     positions = positions.narrow(axis, 0, 1)
-        size = 1
-        for n in shape:
-            size *= n
-        sample = find_sample(positions, BATCH, size)
+        sample = find_sample(positions, BATCH, math.prod(shape))
         if sample is None or sample.positions is None:
             raise GraphError("its input mixes the samples of a batch")
-        return Value(self._shown(traced.node, sample.positions), sample.shape, sample, tensor.dim())
+        node = self._shown(traced.node, sample.positions, whole=traced.origin is None)
+        if node is None and traced.origin is not None:  # step by step, then
+            before, again = traced.origin
+            value = self._operand(before)
+            places = placed(BATCH, value.shape, value.sample.batch, value.sample.merged)
+            return self._operand(Traced(value.node, again(places), traced.tensor), broadcast=broadcast)
+        if node is None:
+            raise GraphError(f"its input is a rearrangement of {traced.node} that is not understood")
+        return Value(node, sample.shape, sample, rank)
 
-    def _shown(self, node: str, positions: Tensor) -> str:
-        """Id of a node that makes a view."""
+    def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
+        """Id of a node that makes a view; None if no short way is known, nor a long one if the view is a whole."""
         key = (node, positions.numpy().tobytes(), tuple(positions.shape))
         if key not in self.views:
             steps = steps_to(positions, self.shapes[node])
-            if steps is None:
-                raise GraphError(f"its input is a rearrangement of {node} that is not understood")
+            if steps is None or (not whole and any([len(a.get("indices", ())) > LONG for _, a in steps])):
+                return None
             current = node
             for op, attrs in steps:
                 current = self.add(op, (current,), **attrs)
@@ -445,9 +465,15 @@ FLOATS = frozenset(
     }
     | {"scale"}
 )
-REFUSED = frozenset(
-    {"bool", "item", "int", "float", "index", "tolist", "numpy", "nonzero", "is_nonzero", "equal", "allclose"}
+LONG = 16
+"""More places than this are not picked one by one if a view can be made in several steps."""
+
+DECISIONS = frozenset(
+    {"gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "isnan", "isinf", "isfinite", "any", "all", "argmax"}
+    | {"argmin", "argsort", "sort", "topk", "logical_not", "logical_and", "logical_or", "median"}
 )
+REFUSED = frozenset({"item", "tolist", "numpy", "nonzero", "is_nonzero", "equal", "allclose"})
+NUMBERS = frozenset({"__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__"})
 VIEWS = frozenset(
     {"view", "reshape", "permute", "transpose", "t", "T", "mT", "flatten", "unflatten", "squeeze", "unsqueeze", "chunk"}
     | {"split", "split_with_sizes", "tensor_split", "select", "narrow", "getitem", "unbind", "expand", "expand_as"}
@@ -479,17 +505,19 @@ def plain_name(func: Any) -> str:
     return name.rstrip("_")
 
 
-def function_path(func: Any) -> str:
-    """The dotted name under which the exported source finds a function."""
-    name = getattr(func, "__name__", "")
-    for prefix, holder in (("torch", torch), ("F", torch.nn.functional), ("torch.fft", torch.fft)):
-        if getattr(holder, name, None) is func:
-            return f"{prefix}.{name}"
-    others: tuple[tuple[str, Any], ...] = (("torch.linalg", torch.linalg), ("Tensor", Tensor))
-    for prefix, holder in others:
-        if getattr(holder, name, None) is func or getattr(holder, name.removeprefix("fft_"), None) is func:
-            return f"{prefix}.{name}"
-    raise GraphError(f"{name} is not a function that torch offers by a name")
+def call_text(func: Any, words: Sequence[str]) -> str:
+    """Source text of a call, for functions that torch offers by a name."""
+    name: str = getattr(func, "__name__", "")
+    if name == "__get__":
+        return f"{words[0]}.{plain_name(func)}"
+    places = {"torch": torch, "F": torch.nn.functional, "torch.fft": torch.fft, "torch.linalg": torch.linalg}
+    for prefix, holder in places.items():
+        short = name.removeprefix(prefix.removeprefix("torch.") + "_")
+        if getattr(holder, short, None) is func:
+            return f"{prefix}.{short}({', '.join(words)})"
+    if getattr(Tensor, name, None) is func:
+        return f"{words[0]}.{name}({', '.join(words[1:])})"
+    raise GraphError(f"{name or func} is not a function that torch offers by a name, so that no source could call it")
 
 
 def identifier(path: str) -> str:

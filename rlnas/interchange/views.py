@@ -86,12 +86,12 @@ def steps_to(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
     if len(flat) == size and bool((flat == torch.arange(size)).all()):
         return list(_reshape(shape, wanted))
     coordinates = torch.unravel_index(flat, shape)
-    chosen = [torch.unique(c) for c in coordinates]
+    chosen = [_first_met(c, shape[axis]) for axis, c in enumerate(coordinates)]
     steps: list[Step] = []
     current = shape
     for axis, kept in enumerate(chosen):
-        if len(kept) < shape[axis]:
-            steps.append(_choice(axis, kept))
+        if len(kept) < shape[axis] or bool((kept[1:] < kept[:-1]).any()):
+            steps.append(_choice(axis, kept, shape[axis]))
             current = (*current[:axis], len(kept), *current[axis + 1 :])
     if steps:
         places = torch.zeros(size, dtype=torch.int64)
@@ -109,9 +109,19 @@ def _ravel(grid: Tensor, shape: tuple[int, ...]) -> Tensor:
     return places
 
 
-def _choice(axis: int, kept: Tensor) -> Step:
+def _first_met(places: Tensor, size: int) -> Tensor:
+    """The different places, in the order in which they are first met."""
+    first = torch.full((size,), len(places), dtype=torch.int64)
+    first.scatter_reduce_(0, places, torch.arange(len(places)), "amin")
+    order = first.argsort(stable=True)
+    return order[: int((first < len(places)).sum())]
+
+
+def _choice(axis: int, kept: Tensor, size: int) -> Step:
     step = int(kept[1] - kept[0]) if len(kept) > 1 else 1
-    if bool((kept[1:] - kept[:-1] == step).all()):
+    if len(kept) == size and bool((kept == (torch.arange(size) + kept[0]) % size).all()):
+        return "roll", {"axis": axis, "shift": size - int(kept[0])}
+    if step > 0 and bool((kept[1:] - kept[:-1] == step).all()):
         start = int(kept[0])
         return "slice", {"axis": axis, "start": start, "stop": int(kept[-1]) + 1, "step": step}
     return "index_select", {"axis": axis, "indices": tuple(kept.tolist())}
