@@ -197,7 +197,10 @@ class Graph:
 
     @cached_property
     def peak_memory_bytes(self) -> int:
-        """Largest sum of activations alive at once for one sample in float32, run as `to_source` writes it."""
+        """Largest sum of activations alive at once for one sample in float32.
+
+        Nodes are computed in the order in which `to_source` writes them, and each value is freed after its last use.
+        """
         order = reading_order(self)
         owner: dict[str, str] = {}
         last: dict[str, int] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rlnas.graph.ops import OPS
+
 if TYPE_CHECKING:
     from rlnas.graph.graph import Graph
 
@@ -11,9 +13,11 @@ if TYPE_CHECKING:
 def reading_order(graph: Graph) -> list[str]:
     """Node ids in the order in which a person would write them: depth first, so that branches stay together.
 
-    The canonical order, from which it derives, is by depth and would jump from branch to branch.
+    Branches come in the order in which they are read; where that does not matter, the longest first. The canonical
+    order, from which it derives, is by depth and would jump from branch to branch.
     """
     place = {id: i for i, id in enumerate(graph.order)}
+    depths = graph.depths
     done: set[str] = set()
     order: list[str] = []
     stack = [(graph.output, False)]
@@ -26,5 +30,9 @@ def reading_order(graph: Graph) -> list[str]:
             order.append(id)
             continue
         stack.append((id, True))
-        stack += [(i, False) for i in sorted(set(graph.node(id).inputs), key=lambda i: -place[i])]
+        node = graph.node(id)
+        inputs = list(dict.fromkeys(node.inputs))
+        if OPS[node.op].commutative:
+            inputs.sort(key=lambda i: (-depths[i], place[i]))
+        stack += [(i, False) for i in reversed(inputs)]
     return order

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rlnas.graph.facts import shared
 from rlnas.graph.graph import Graph
-from rlnas.graph.node import Node
+from rlnas.graph.node import Node, Shape
 from rlnas.graph.ops import OPS
 from rlnas.graph.order import reading_order
+from rlnas.graph.outline import WEIGHTY, Group, flattened_concats, outline
 from rlnas.graph.table.attention import HELPER
+from rlnas.graph.wrap import WIDTH, statement
+
+INDENT = 8
+LONGEST_WITHOUT_COMMENTS = 12
+"""Nodes of a network that is printed without headings."""
 
 
 def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | None = None) -> str:
@@ -17,78 +25,210 @@ def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | Non
         class_name: Name of the class.
         docstring: Put under the class line, if given.
     """
-    order = reading_order(graph)
+    groups = outline(graph)
     lines = [f"class {class_name}(nn.Module):"]
     if docstring:
         lines += [f'    """{docstring}"""', ""]
     lines += ["    def __init__(self) -> None:", "        super().__init__()"]
-    lines += [f"        self.{id} = {text}" for id in order if (text := _constructor(graph, id))]
+    made = [(group, [text for id in group.nodes for text in _constructor(graph, id)]) for group in groups]
+    lines += _paragraphs(graph, made)
     lines += ["", "    def forward(self, x: torch.Tensor) -> torch.Tensor:"]
-    lines += [f"        {line}" for line in _statements(graph, order)]
-    head = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
+    lines += _paragraphs(graph, list(_Forward(graph, groups).paragraphs()))
+    body = "\n".join(lines) + "\n"
     if any(node.op == "attention" for node in graph.nodes):
-        head += HELPER + "\n\n"
-    return head + "\n".join(lines) + "\n"
+        body = HELPER + "\n\n" + body
+    functional = "import torch.nn.functional as F\n" if "F." in body else ""
+    return f"import torch\n{functional}from torch import nn\n\n\n{body}"
 
 
-def _constructor(graph: Graph, id: str) -> str | None:
+def _constructor(graph: Graph, id: str) -> list[str]:
+    """Lines that make the module of a node, if it has one."""
     node = graph.node(id)
     source = OPS[node.op].source
-    return source(node, graph.input_shapes(id)) if source and shared(node) is None else None
+    if source is None or shared(node) is not None:
+        return []
+    return statement(f"self.{id} = ", source(node, graph.input_shapes(id)), indent=INDENT)
 
 
-def _statements(graph: Graph, order: list[str]) -> list[str]:
-    """Assignments to as few variables as it takes, so that no value outlives its use and chains read ``x = f(x)``."""
-    left = {id: len(consumers) for id, consumers in graph.consumers.items()}
-    left[graph.output] += 1
-    variables: dict[str, int] = {}
-    free: set[int] = set()
-    statements: list[str] = []
-    for id in order:
-        node = graph.node(id)
-        if node.op == "input":
-            variables[id] = 0
-            continue
-        if node.op == "parameter":
-            continue
-        read = _read(graph, node, variables)
-        for i in node.inputs:
-            left[i] -= 1
-        last = {variables[i] for i in node.inputs if left[i] == 0 and i in variables}
-        free |= last
-        if not free:
-            free.add(max(variables.values()) + 1)
-        variables[id] = min(last or free)
-        free.remove(variables[id])
-        text = _expression(graph, node, read)
-        if text != _name(variables[id]):
-            statements.append(f"{_name(variables[id])} = {text}")
-    return [*statements, f"return {_name(variables[graph.output])}"]
+# -------------------------------------------------------------------------------------------------------- paragraphs
 
 
-def _read(graph: Graph, node: Node, variables: dict[str, int]) -> tuple[str, ...]:
-    """Names of what a node reads; a tensor without a batch axis is given one where the op needs it."""
-    names = [_name(variables[i]) if i in variables else f"self.{i}" for i in node.inputs]
-    batched = next((_name(variables[i]) for i in node.inputs if i in variables), None)
-    if batched and not OPS[node.op].broadcasts:
-        for k, i in enumerate(node.inputs):
-            if i not in variables:
-                names[k] = f"self.{i}.expand({batched}.shape[0], {', '.join(['-1'] * len(graph.shapes[i]))})"
-    return tuple(names)
+def _paragraphs(graph: Graph, parts: list[tuple[Group, list[str]]]) -> list[str]:
+    """Lines of groups, an empty one between blocks and a heading where a stage begins."""
+    filled = [(group, lines) for group, lines in parts if lines]
+    plain = len(graph) <= LONGEST_WITHOUT_COMMENTS or len(filled) < 2
+    found: list[str] = []
+    before: Group | None = None
+    for group, lines in filled:
+        title = "" if plain else _title(group, before, filled)
+        if found and not plain:
+            found.append("")
+        if title:
+            found.append(f"{' ' * INDENT}# {title}")
+        found += lines
+        before = group
+    return found
 
 
-def _expression(graph: Graph, node: Node, read: tuple[str, ...]) -> str:
-    owner = shared(node)
+def _title(group: Group, before: Group | None, parts: list[tuple[Group, list[str]]]) -> str:
+    if group.stage is None:
+        return f"{group.kind} {group.name.removeprefix(group.kind)}".strip()
+    if before is not None and before.stage == group.stage:
+        return ""
+    several = len({other.stage for other, _ in parts if other.stage is not None}) > 1
+    return f"stage {group.stage}: {_size(group.shape)}" if several else f"blocks: {_size(group.shape)}"
+
+
+def _size(shape: Shape) -> str:
+    kind = {3: "channels x height x width", 2: "tokens x features", 1: "features"}.get(len(shape), "values")
+    return f"{' x '.join(map(str, shape))} ({kind})"
+
+
+# ------------------------------------------------------------------------------------------------------------ forward
+
+
+class _Forward:
+    """Statements of ``forward``: as few variables as it takes, and layers with their norms and activations in one."""
+
+    def __init__(self, graph: Graph, groups: tuple[Group, ...]) -> None:
+        self.graph, self.groups = graph, groups
+        self.reads = flattened_concats(graph, reading_order(graph))
+        self.consumers: dict[str, list[str]] = {node.id: [] for node in graph.nodes}
+        for id, inputs in self.reads.items():
+            for i in inputs:
+                self.consumers[i].append(id)
+        self.left = {id: len(consumers) + (id == graph.output) for id, consumers in self.consumers.items()}
+        self.variables: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
+        self.free: list[str] = []
+        self.last: list[str] = []
+        self.used = 0
+
+    def paragraphs(self) -> Iterator[tuple[Group, list[str]]]:
+        """Statements of each group."""
+        for group in self.groups:
+            ids = [id for id in group.nodes if self.graph.node(id).op != "parameter"]
+            lines: list[str] = []
+            for k, id in enumerate(ids):
+                node = self.graph.node(id)
+                if node.op == "input":
+                    self.variables[id] = self._fresh()
+                    continue
+                self.texts[id] = self._expression(node)
+                following = ids[k + 1] if k + 1 < len(ids) else None
+                if following is None or not self._goes_on(id, following):
+                    lines += self._assign(id, returned=id == self.graph.output and following is None)
+            yield group, lines
+        if self.graph.output in self.variables:  # nothing is computed at the end, such as by an identity
+            yield self.groups[-1], [f"{' ' * INDENT}return {self.variables[self.graph.output]}"]
+
+    def _expression(self, node: Node) -> str:
+        """The node's expression; values that are read for the last time free their variables after the statement."""
+        inputs = self.reads[node.id]
+        names = self._names(node, inputs)
+        for i in inputs:
+            self.left[i] -= 1
+        self.last += [self.variables[i] for i in dict.fromkeys(inputs) if not self.left[i] and i in self.variables]
+        owner, call = shared(node), OPS[node.op].call
+        if call:
+            return call(node, names)
+        if owner is None or self.graph.node(owner).op == node.op:
+            return f"self.{owner or node.id}({names[0]})"
+        return f"F.linear({names[0]}, self.{owner}.weight)"
+
+    def _names(self, node: Node, inputs: tuple[str, ...]) -> tuple[str, ...]:
+        """Text of what a node reads; a tensor without a batch axis is given one where the op needs it."""
+        names = []
+        batched = next((self.variables[i] for i in inputs if i in self.variables), None)
+        for i in inputs:
+            if i in self.texts and i not in self.variables:
+                names.append(_bracketed(self.texts[i], node))
+            elif i in self.variables:
+                names.append(self.variables[i])
+            elif batched and not OPS[node.op].broadcasts:
+                names.append(f"self.{i}.expand({batched}.shape[0], {', '.join(['-1'] * len(self.graph.shapes[i]))})")
+            else:
+                names.append(f"self.{i}")
+        return tuple(names)
+
+    def _goes_on(self, id: str, following: str) -> bool:
+        """True if the next node is written around this one, in the same statement."""
+        node, after, graph = self.graph.node(id), self.graph.node(following), self.graph
+        values = [i for i in self.reads[following] if graph.node(i).op != "parameter"]
+        if self.consumers[id] != [following] or values != [id] or id == graph.output:
+            return False
+        if after.op in ("opaque", "identity") or node.op in ("opaque", "identity", "attention"):
+            return False
+        if len(values) < len(self.reads[following]) and not OPS[after.op].broadcasts:
+            return False
+        inside = self._inside(id)
+        weighty = [i for i in inside if OPS[graph.node(i).op].family in WEIGHTY]
+        family = OPS[after.op].family
+        if weighty and (family in WEIGHTY or (family == "norm" and OPS[graph.node(inside[0]).op].family == "norm")):
+            return False
+        if OPS[graph.node(inside[0]).op].family == "merge" and family not in ("norm", "activation"):
+            return False
+        return len(self.texts[id]) + len(following) + 30 <= WIDTH - INDENT
+
+    def _inside(self, id: str) -> list[str]:
+        """The nodes of the statement that ends with a node so far, first to last."""
+        found = [id]
+        while (reads := [i for i in self.reads[found[0]] if i in self.texts and i not in self.variables]) != []:
+            found.insert(0, reads[0])
+        return found
+
+    def _assign(self, id: str, *, returned: bool) -> list[str]:
+        text = self.texts[id]
+        if returned:
+            return statement("return ", text, indent=INDENT)
+        self.free = sorted({*self.free, *self.last}, key=_rank)
+        reused = sorted((name for name in self.last if len(name) == 1 and name in "xyz"), key=_rank) or self.free
+        wished = self._wish(id)
+        name = wished or (reused[0] if reused else self._fresh())
+        if name in self.free:
+            self.free.remove(name)
+        self.last = []
+        self.variables[id] = name
+        return [] if text == name else statement(f"{name} = ", text, indent=INDENT)
+
+    def _wish(self, id: str) -> str | None:
+        """``q``, ``k`` and ``v`` for what attention reads."""
+        consumers = self.consumers[id]
+        if len(consumers) != 1 or self.graph.node(consumers[0]).op != "attention":
+            return None
+        name = "qkv"[self.reads[consumers[0]].index(id)]
+        taken = {self.variables[i] for i, n in self.left.items() if n and i in self.variables}
+        return None if name in taken else name
+
+    def _fresh(self) -> str:
+        self.used += 1
+        return "xyz"[self.used - 1] if self.used <= 3 else f"v{self.used - 1}"
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return ("xyz".index(name) if name in "xyz" else 3 if name in "qkv" else int(name[1:]), name)
+
+
+def _bracketed(text: str, node: Node) -> str:
+    """An expression as it must stand inside that of another node."""
+    if not _joined(text):
+        return text
     call = OPS[node.op].call
-    if call:
-        return call(node, read)
-    if owner is None or graph.node(owner).op == node.op:
-        return f"self.{owner or node.id}({read[0]})"
-    return f"F.linear({read[0]}, self.{owner}.weight)"
+    if call is None:
+        return text
+    before, _, after = call(node, ("\0",) * len(node.inputs)).partition("\0")
+    alone = (before.endswith("(") or before.endswith("[")) and after[:1] in (")", ",")
+    return text if alone else f"({text})"
 
 
-def _name(variable: int) -> str:
-    return "xyz"[variable] if variable < 3 else f"v{variable}"
+def _joined(text: str) -> bool:
+    """True if operators stand outside of any brackets."""
+    depth = 0
+    for i, letter in enumerate(text):
+        depth += (letter in "([") - (letter in ")]")
+        if depth == 0 and (letter == " " or text.startswith("**", i)):
+            return True
+    return False
 
 
 __all__ = ["reading_order", "to_source"]

@@ -1,6 +1,7 @@
 """Networks in from ordinary modules, and out as plain PyTorch."""
 
 from rlnas.interchange.module import from_module
-from rlnas.interchange.python import tidy, write_model
+from rlnas.interchange.names import tidy
+from rlnas.interchange.python import write_model
 
 __all__ = ["from_module", "tidy", "write_model"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rlnas.graph import Graph, to_source
-from rlnas.graph.source import reading_order
+from rlnas.graph import to_source
+from rlnas.interchange.names import tidy
 from rlnas.network import GRAPH_FILE, WEIGHTS_FILE, Network
 
 SOURCE_FILE = "model.py"
@@ -29,22 +29,6 @@ def load(path: str = "{weights}") -> Network:
     network.load_state_dict(load_file(path))
     return network.eval()
 '''
-
-
-def tidy(network: Network) -> Network:
-    """The same network with its nodes numbered by kind in reading order."""
-    names: dict[str, str] = {}
-    counts: dict[str, int] = {}
-    for id in reading_order(network.graph):
-        prefix = id.rstrip("0123456789") or id
-        counts[prefix] = counts.get(prefix, 0) + 1
-        names[id] = id if network.graph.node(id).op == "input" else f"{prefix}{counts[prefix]}"
-    nodes = tuple(
-        type(node)(names[node.id], node.op, tuple(names[i] for i in node.inputs), node.attrs)
-        for node in network.graph.nodes
-    )
-    tensors = {f"{names[k.split('.', 1)[0]]}.{k.split('.', 1)[1]}": t for k, t in network.tensors.items()}
-    return Network(Graph(nodes, names[network.graph.output]), tensors, network.history)
 
 
 def write_model(network: Network, folder: str | Path, *, inputs: str, outputs: str) -> Network:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlnas.graph import OPS, Graph, to_source
+from rlnas.graph.table.attention import HELPER
 from rlnas.network import Network
+from tests.graph.examples import EXAMPLES, example
 from tests.graphs import Builder, graphs
+from tests.nets import NETS
 
 TEXTS: list[tuple[str, dict[str, Any], str]] = [
     ("conv2d", {"out_channels": 8, "kernel_size": (3, 3)}, "nn.Conv2d(4, 8, 3)"),
@@ -37,7 +43,7 @@ TEXTS: list[tuple[str, dict[str, Any], str]] = [
     ("elu", {"alpha": 0.5}, "F.elu(x, alpha=0.5)"),
     ("silu", {}, "F.silu(x)"),
     ("gelu", {}, "F.gelu(x)"),
-    ("gelu", {"approximate": "tanh"}, "F.gelu(x, approximate='tanh')"),
+    ("gelu", {"approximate": "tanh"}, 'F.gelu(x, approximate="tanh")'),
     ("mish", {}, "F.mish(x)"),
     ("hardswish", {}, "F.hardswish(x)"),
     ("hardsigmoid", {}, "F.hardsigmoid(x)"),
@@ -65,7 +71,7 @@ def test_text_of_an_op_leaves_out_defaults(op: str, attrs: dict[str, Any], text:
     b = Builder(4, 6, 6)
     b.add(op, **attrs)
     lines = [line.strip() for line in to_source(b.graph()).splitlines()]
-    assert (f"self.{b.last} = {text}" if OPS[op].source else f"x = {text}") in lines
+    assert (f"self.{b.last} = {text}" if OPS[op].source else f"return {text}") in lines
     Network.initialize(b.graph(), generator=torch.Generator()).module()(torch.zeros(2, 4, 6, 6))
 
 
@@ -99,18 +105,64 @@ class Small(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.conv1(x)
-        y = self.conv2(x)
-        y = F.relu(y)
+        y = F.relu(self.conv2(x))
         y = self.conv3(y)
         x = x + y
-        y = x
-        z = self.conv4(x)
-        x = torch.cat([z, x, y], dim=1)
-        x = torch.flatten(x, 1)
-        x = self.head(x)
-        return x
+        y = self.conv4(x)
+        z = x
+        x = torch.cat([y, x, z], dim=1)
+        return self.head(torch.flatten(x, 1))
 '''
     )
+
+
+def test_growing_concats_are_written_with_what_is_joined_already() -> None:
+    b = Builder(2, 4, 4)
+    features = [b.conv(2, id="first")]
+    for k in range(2):
+        if k:
+            b.add("concat", *features)
+        features.append(b.conv(3, id=f"layer{k}"))
+    b.add("concat", *features)
+    b.add("concat", features[2], features[0], b.last)
+    text = to_source(b.graph())
+    assert "y = torch.cat([x, y], dim=1)" in text and "return torch.cat([z, x, y], dim=1)" in text
+    assert text.count("torch.cat([") == 3
+
+
+def test_brackets_where_an_operator_binds_less() -> None:
+    b = Builder(2, 4, 4)
+    b.add("add_scalar", value=1.0)
+    b.add("mul_scalar", value=2.0)
+    b.add("pow_scalar", value=2.0)
+    b.add("permute", dims=(1, 2, 0))
+    b.add("relu")
+    graph = b.graph()
+    assert "return F.relu((((x + 1) * 2) ** 2).permute(0, 2, 3, 1))" in to_source(graph)
+    value = Network.initialize(graph, generator=torch.Generator()).module()(torch.full((1, 2, 4, 4), 3.0))
+    assert torch.equal(value, torch.full((1, 4, 4, 2), 64.0))
+
+
+def test_text_of_a_black_box_may_read_an_input_twice() -> None:
+    b = Builder(2, 4, 4)
+    b.add("relu")
+    b.add("opaque", text="{0} * torch.sigmoid({0})", shape=(2, 4, 4))
+    assert to_source(b.graph()).endswith("        x = F.relu(x)\n        return x * torch.sigmoid(x)\n")
+
+
+def test_text_is_laid_out_as_formatters_do(tmp_path: Path) -> None:
+    found = {name: make() for name, make in NETS.items()} | {name: example(name) for name in EXAMPLES}
+    for name, graph in found.items():
+        text = to_source(graph)
+        assert max(map(len, text.splitlines())) <= 120
+        (tmp_path / f"{name}.py").write_text(text)
+    ruff = [sys.executable, "-m", "ruff", "format", "--diff", "--isolated", "--line-length=120", "--no-cache"]
+    done = subprocess.run([*ruff, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+HELPERS: dict[str, Any] = {"torch": torch, "F": torch.nn.functional}
+exec(HELPER, HELPERS)
 
 
 def interpreted(graph: Graph, module: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
@@ -128,7 +180,7 @@ def interpreted(graph: Graph, module: torch.nn.Module, inputs: torch.Tensor) -> 
         else:
             assert row.call is not None
             text = row.call(node, tuple(f"v[{k}]" for k in range(len(read))))
-            values[id] = eval(text, {"v": read, "torch": torch, "F": torch.nn.functional})
+            values[id] = eval(text, {"v": read, "torch": torch, "F": torch.nn.functional, **HELPERS})
         assert tuple(values[id].shape[1:]) == graph.shapes[id]
     return values[graph.output]
 
@@ -149,6 +201,15 @@ def tangles(draw: st.DrawFn) -> Graph:
     return b.graph()
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_networks_compute_what_their_nodes_say(name: str) -> None:
+    graph = NETS[name]()
+    module = Network.initialize(graph, generator=torch.Generator().manual_seed(0)).to(torch.float64).module().eval()
+    inputs = torch.randn(2, *graph.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(module(inputs), interpreted(graph, module, inputs))
+
+
 @given(graph=st.one_of(graphs(dropout=True), tangles()), seed=st.integers(0, 100))
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_no_variable_is_overwritten_before_its_last_use(graph: Graph, seed: int) -> None:
@@ -162,7 +223,7 @@ def test_no_variable_is_overwritten_before_its_last_use(graph: Graph, seed: int)
 @given(graph=st.one_of(graphs(dropout=True), tangles()))
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_no_more_variables_than_values_alive_at_once(graph: Graph) -> None:
-    """So that nothing outlives its use, and peak_memory_bytes is what the module takes."""
+    """So that nothing outlives the statement of its last use."""
     function = next(n for n in ast.walk(ast.parse(to_source(graph))) if getattr(n, "name", "") == "forward")
     used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)} - {"self", "torch", "F"}
     assert isinstance(function, ast.FunctionDef)

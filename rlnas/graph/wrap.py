@@ -1,0 +1,65 @@
+"""Long statements laid out on several lines, the way Python's formatters do."""
+
+from __future__ import annotations
+
+import re
+
+WIDTH = 120
+STEP = 4
+
+
+def statement(target: str, expression: str, *, indent: int) -> list[str]:
+    """Lines of ``target expression``, none longer than `WIDTH` where a bracket allows it.
+
+    Args:
+        target: What stands before: ``"x = "`` or ``"return "``.
+        expression: Python text in one line.
+        indent: Spaces before each line.
+    """
+    if '"' not in expression:
+        expression = expression.replace("'", '"')
+    expression = re.sub(r"(?<![\w.)\]])([\w.]+) \*\* ([\w.]+)", r"\1**\2", expression)
+    return _fold(target, expression, "", indent)
+
+
+def _fold(before: str, text: str, after: str, indent: int) -> list[str]:
+    """One line if it fits, else the contents of the last bracket of the text on lines of their own."""
+    line = f"{' ' * indent}{before}{text}{after}"
+    bracket = _last_bracket(text)
+    if len(line) <= WIDTH or bracket is None:
+        return [line]
+    start, end = bracket
+    parts = _split(text[start + 1 : end])
+    inner = f"{' ' * (indent + STEP)}{', '.join(parts)}"
+    head, tail = f"{' ' * indent}{before}{text[: start + 1]}", f"{' ' * indent}{text[end:]}{after}"
+    if text[start] == "(" and len(inner) <= WIDTH:
+        return [head, inner, tail]
+    lines = [head]
+    for part in parts:
+        lines += _fold("", part, ",", indent + STEP)
+    return [*lines, tail]
+
+
+def _last_bracket(text: str) -> tuple[int, int] | None:
+    """Where the last outermost bracket that holds anything begins and ends."""
+    depth, start, found = 0, 0, None
+    for i, letter in enumerate(text):
+        if letter in "([":
+            start = i if depth == 0 else start
+            depth += 1
+        elif letter in ")]":
+            depth -= 1
+            if depth == 0 and i > start + 1:
+                found = (start, i)
+    return found
+
+
+def _split(text: str) -> list[str]:
+    """The parts between outermost commas."""
+    parts, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return [*parts, text[start:].strip()]
