@@ -50,6 +50,10 @@ class RunError(RlnasError):
     """A run directory that exists already, is missing, or cannot be written or resumed."""
 
 
+class ExportError(RlnasError):
+    """A network that cannot be written in the form or at the place asked for."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """One line for a name that is not in a registry: the nearest known name, if any, and the whole list."""
     names = sorted(known)

@@ -2,6 +2,7 @@
 
 from rlnas.interchange.module import from_module
 from rlnas.interchange.names import tidy
+from rlnas.interchange.onnx import onnx_excuse, write_onnx
 from rlnas.interchange.python import write_model
 
-__all__ = ["from_module", "tidy", "write_model"]
+__all__ = ["from_module", "onnx_excuse", "tidy", "write_model", "write_onnx"]
