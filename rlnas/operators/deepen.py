@@ -1,37 +1,42 @@
-"""Deepen: one more layer after an activation that leaves its own output as it is."""
+"""Deepen: more layers after an activation, which pass their input on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlnas.graph import OPS, Graph, Node, Site
-from rlnas.graph.edit import Names, insert_after
+from rlnas.graph.edit import insert_after
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors, whole
+from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.fill import FRESH, IDENTITY, MIRROR, ZERO, filled, unmirror
+from rlnas.operators.style import CONVOLUTIONS, HIDDEN, Chain, form_of, kernel_obstacle
 
+IDEMPOTENT = frozenset([op for op in HIDDEN | {"clamp"} if OPS[op].idempotent])
+"""Activations that leave their own output as it is."""
 
-def kernel_obstacle(shape: tuple[int, ...], kernel: float) -> str | None:
-    """Why a same-padded convolution of that size makes no sense on a map of that shape."""
-    if not whole(kernel) or kernel < 1 or kernel % 2 == 0:
-        return "the amount is the kernel size, an odd whole number"
-    if len(shape) == 3 and int(kernel) // 2 >= min(shape[1:]):
-        return f"a kernel of {int(kernel)} reaches past a map of {shape[1]} x {shape[2]}"
-    if len(shape) == 1 and kernel != 1:
-        return "features without a place take only a kernel of 1"
-    if len(shape) not in (1, 3):
-        return f"a value of shape {shape} is neither a map nor features"
-    return None
+MIRRORED = frozenset({"silu", "gelu", "hardswish", "leaky_relu"})
+"""Activations a with a(x) - a(-x) = (1 + slope) x; the slope is 0 but for a leaky ReLU."""
+
+BEFORE = ("batch_norm1d", "batch_norm2d", "batch_norm3d", "group_norm", "dropout", "identity")
 
 
 class Deepen(Operator):
-    """Insert an identity convolution and an activation after a ReLU.
+    """Insert layers that pass their input on after an activation.
 
-    The convolution keeps every channel (a Dirac kernel), has a bias and no BatchNorm, so that training mode is exact
-    too. After flat features a linear layer is inserted. The amount is the kernel size.
+    After ReLU, ReLU6 and other activations that leave their own output as it is: an identity layer (a Dirac kernel) and
+    the activation once more. After SiLU, GELU, Hardswish and leaky ReLU, of which a(x) - a(-x) is a multiple of x:
+    a layer that makes x and -x, the activation, and a layer of kernel 1 that takes one from the other. After any other,
+    and where these would have to be grouped: x plus a layer, the activation, and a layer that is zero at first.
+
+    A layer is a convolution on maps, and linear where the channels are the last axis. It has a bias and no norm, so
+    that training mode is exact too. It has as many groups as the convolution before the activation; with a kernel of 1
+    it has one group, since nothing else would mix channels. The amount is the kernel size.
+
+    Optimizer state: the new layers start from zero, all else is kept.
 
     References:
         Chen, Goodfellow, Shlens, Net2Net, ICLR 2016, arXiv:1511.05641.
@@ -40,39 +45,52 @@ class Deepen(Operator):
     name = "deepen"
     exact = True
     amounts = (1, 3)
+    anchors = HIDDEN | {"clamp"}
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         node = graph.node(site.anchor)
-        if not OPS[node.op].idempotent:
-            return f"{node.op} changes its own output; an identity layer goes after relu or relu6"
-        if graph.channel_axes[site.anchor] != 0:
-            return "its channels do not come first, so that a convolution would not read them"
-        return kernel_obstacle(graph.shapes[site.anchor], site.amount)
+        if node.op not in self.anchors:
+            return f"{node.op} is no activation between layers"
+        return kernel_obstacle(form_of(graph, site.anchor), site.amount)
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
-        names, shape = Names(graph), graph.shapes[site.anchor]
-        k = int(site.amount)
-        if len(shape) == 3:
-            layer = Node.make(
-                names.new("conv"),
-                "conv2d",
-                site.anchor,
-                out_channels=shape[0],
-                kernel_size=(k, k),
-                padding=(k // 2, k // 2),
-            )
+        node, kernel = graph.node(site.anchor), int(site.amount)
+        chain = Chain(graph, site.anchor)
+        channels, groups = chain.form.channels, _groups(graph, site.anchor) if kernel > 1 else 1
+        kind = self.kind(node, groups)
+        if kind == "identity":
+            chain.layer(channels, IDENTITY, kernel=kernel, groups=groups)
+            chain.activation(node)
+        elif kind == "mirror":
+            chain.layer(2 * channels, MIRROR, kernel=kernel)
+            chain.activation(node)
+            chain.layer(channels, unmirror(_slope(node)))
         else:
-            layer = Node.make(names.new("linear"), "linear", site.anchor, out_channels=shape[0])
-        op = graph.node(site.anchor).op
-        activation = Node.make(names.new(op), op, layer.id)
-        return insert_after(graph, site.anchor, (layer, activation), output=activation.id), {"layer": layer.id}
+            chain.layer(channels, FRESH, kernel=kernel, groups=groups)
+            chain.activation(None if node.op == "prelu" else node)
+            chain.layer(channels, ZERO, kernel=kernel, groups=groups)
+            chain.add("add", site.anchor, chain.last)
+        return insert_after(graph, site.anchor, chain.nodes, output=chain.last), {"fill": chain.fill}
+
+    def kind(self, node: Node, groups: int) -> Literal["identity", "mirror", "residual"]:
+        """Which of the three constructions goes after an activation."""
+        if node.op in IDEMPOTENT:
+            return "identity"
+        return "mirror" if node.op in MIRRORED and groups == 1 and _slope(node) > -0.5 else "residual"
 
     def tensors(
         self, network: Network, site: Site, edit: Edit, *, generator: torch.Generator, calibration: Tensor | None
     ) -> Tensors:
-        layer = edit.plan["layer"]
-        new = {n: torch.empty(p.shape, dtype=network.dtype) for n, p in edit.graph.params(layer).items()}
-        make_identity = nn.init.eye_ if new["weight"].dim() == 2 else nn.init.dirac_
-        make_identity(new["weight"])
-        nn.init.zeros_(new["bias"])
-        return Tensors(kept_tensors(network, edit.graph) | {f"{layer}.{name}": t for name, t in new.items()})
+        return Tensors(filled(network, edit.graph, edit.plan["fill"], generator=generator))
+
+
+def _slope(node: Node) -> float:
+    return float(node["negative_slope"]) if node.op == "leaky_relu" else 0.0
+
+
+def _groups(graph: Graph, id: str) -> int:
+    """Groups of the convolution that an activation belongs to."""
+    node: Node = graph.node(graph.node(id).inputs[0])
+    while node.op in BEFORE:
+        node = graph.node(node.inputs[0])
+    return int(node["groups"]) if node.op in CONVOLUTIONS else 1

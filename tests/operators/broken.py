@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,6 +13,7 @@ from rlnas.graph.edit import Names, insert_after
 from rlnas.network import Network
 from rlnas.operators import CostDelta, Edit, Operator, Tensors
 from rlnas.operators.deepen import Deepen
+from rlnas.operators.fill import FRESH, IDENTITY, ZERO
 from rlnas.operators.kernel import GrowKernel
 from rlnas.operators.prune import PruneChannels
 from rlnas.operators.remove import RemoveLayer
@@ -81,8 +82,9 @@ class DeepensWithNorm(Deepen):
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
         after, plan = super().rewrite(graph, site)
-        norm = Node.make(Names(after).new("bn"), "batch_norm2d", plan["layer"])
-        return insert_after(after, plan["layer"], [norm], output=norm.id), {**plan, "norm": norm.id}
+        layer = next(iter(plan["fill"]))
+        norm = Node.make(Names(after).new("bn"), "batch_norm2d", layer)
+        return insert_after(after, layer, [norm], output=norm.id), {**plan, "norm": norm.id}
 
     def tensors(self, network: Network, site: Site, edit: Edit, **arguments: Any) -> Tensors:
         made = dict(super().tensors(network, site, edit, **arguments).values)
@@ -94,15 +96,21 @@ class DeepensWithNorm(Deepen):
         return Tensors(made)
 
 
-class DeepensAfterAnything(Deepen):
-    def obstacle(self, graph: Graph, site: Site) -> str | None:
-        return None if graph.node(site.anchor).op == "silu" else super().obstacle(graph, site)
+class DeepensAlikeAfterAnything(Deepen):
+    def kind(self, node: Node, groups: int) -> Literal["identity", "mirror", "residual"]:
+        return "identity"
+
+
+def filled_with(edit: Edit, how: Any) -> str:
+    """The first new node whose tensors are filled that way."""
+    return next(id for id, filling in edit.plan["fill"].items() if filling == how)
 
 
 class ForgetsZero(InsertResidual):
     def tensors(self, network: Network, site: Site, edit: Edit, **arguments: Any) -> Tensors:
         made = dict(super().tensors(network, site, edit, **arguments).values)
-        made[f"{edit.plan['zero']}.weight"] = made[f"{edit.plan['zero']}.weight"] + 0.1
+        last = f"{filled_with(edit, ZERO)}.weight"
+        made[last] = made[last] + 0.1
         return Tensors(made)
 
 
@@ -111,7 +119,7 @@ class ZeroTwice(InsertResidual):
 
     def tensors(self, network: Network, site: Site, edit: Edit, **arguments: Any) -> Tensors:
         made = dict(super().tensors(network, site, edit, **arguments).values)
-        first = f"{edit.plan['fresh'][0]}.weight"
+        first = f"{filled_with(edit, FRESH)}.weight"
         made[first] = torch.zeros_like(made[first])
         return Tensors(made)
 
@@ -119,7 +127,8 @@ class ZeroTwice(InsertResidual):
 class NotFinite(InsertResidual):
     def tensors(self, network: Network, site: Site, edit: Edit, **arguments: Any) -> Tensors:
         made = dict(super().tensors(network, site, edit, **arguments).values)
-        made[f"{edit.plan['fresh'][0]}.weight"] = torch.full_like(made[f"{edit.plan['fresh'][0]}.weight"], torch.inf)
+        first = f"{filled_with(edit, FRESH)}.weight"
+        made[first] = torch.full_like(made[first], torch.inf)
         return Tensors(made)
 
 
@@ -176,7 +185,7 @@ class DependsOnOrder(Deepen):
         place = [node.id for node in graph.nodes].index(site.anchor)
         layer = Node.make(f"deep{place}", "conv2d", site.anchor, out_channels=8, kernel_size=(1, 1))
         relu = Node.make(f"after{place}", "relu", layer.id)
-        return insert_after(graph, site.anchor, [layer, relu], output=relu.id), {"layer": layer.id}
+        return insert_after(graph, site.anchor, [layer, relu], output=relu.id), {"fill": {layer.id: IDENTITY}}
 
 
 class ChangesTheOutput(Deepen):
@@ -225,7 +234,7 @@ BROKEN: dict[Operator, str] = {
     LosesDigits(): "check_function_in_float32",
     AllAlike(): "check_everything_learns",
     DeepensWithNorm(): "check_function",
-    DeepensAfterAnything(): "check_function",
+    DeepensAlikeAfterAnything(): "check_function",
     ForgetsZero(): "check_function",
     ZeroTwice(): "check_everything_learns",
     NotFinite(): "check_finite_gradients",

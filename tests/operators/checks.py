@@ -76,10 +76,13 @@ def permuted(network: Network, seed: int) -> Network:
 
 
 def with_leaky_activations(network: Network) -> Network:
-    """The network with activations that let every gradient through, so that a zero gradient is the operator's fault."""
+    """The network with activations that let every gradient through, so that a zero gradient is the operator's fault.
+
+    A sigmoid does so itself, and a gate made with it would be shut by another activation's zero.
+    """
 
     def leaky(node: Node) -> Node:
-        if OPS[node.op].family != "activation":
+        if OPS[node.op].family != "activation" or node.op == "sigmoid":
             return node
         return Node.make(node.id, "leaky_relu", node.inputs, negative_slope=0.1)
 

@@ -27,7 +27,7 @@ def ids(graph: Graph) -> set[str]:
 
 
 def test_unknown_operator() -> None:
-    with pytest.raises(OperatorError, match=r"unknown operator 'wide'\. Did you mean 'widen'\? Known: deepen, "):
+    with pytest.raises(OperatorError, match=r"unknown operator 'wide'\. Did you mean 'widen'\? Known: add_gate, "):
         get_operator("wide")
     with pytest.raises(OperatorError, match="unknown operator"):
         apply_sites(make_network(conv_stages((1, 8, 8), 10), 0), [Site("x", "conv1")], generator=generator(0))
