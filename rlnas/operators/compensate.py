@@ -35,7 +35,7 @@ def next_readers(graph: Graph, id: str) -> tuple[str, ...]:
 
 
 def capture(network: Network, ids: Iterable[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """(input, output) of some layers of a network in eval mode.
+    """(input, output) of some layers of a network in eval mode; each token counts as a sample.
 
     Raises:
         OperatorError: If one of them is not finite, so that nothing can be fitted to it.
@@ -45,7 +45,9 @@ def capture(network: Network, ids: Iterable[str], inputs: Tensor) -> dict[str, t
 
     def keep(id: str) -> None:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            seen[id] = (args[0].detach(), output.detach())
+            pair = (args[0].detach(), output.detach())
+            tokens = network.graph.node(id).op == "linear"
+            seen[id] = (pair[0].flatten(0, -2), pair[1].flatten(0, -2)) if tokens else pair
 
         module.get_submodule(id).register_forward_hook(hook)
 

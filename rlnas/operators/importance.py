@@ -143,7 +143,9 @@ def kept_by_magnitude(network: Network, group: ChannelGroup, lengths: Mapping[in
     graph, old = network.graph, network.graph.channels.lengths
     rows, columns = ({cell: torch.zeros(old[cell], dtype=torch.float64) for cell in group.cells} for _ in range(2))
     for id in group.producers:
-        _spread(rows, graph.channels.rows[id]["out"], old, network.tensors[f"{id}.weight"].flatten(1).square().sum(1))
+        axis = graph.params(id)["weight"].axes.index("out")
+        weight = network.tensors[f"{id}.weight"].movedim(axis, 0)
+        _spread(rows, graph.channels.rows[id]["out"], old, weight.flatten(1).square().sum(1))
     for id in group.readers:
         node, weight = graph.node(id), network.tensors[f"{id}.weight"]
         n = n_blocks(node, graph.input_shapes(id))
