@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 from rlnas.errors import GraphError
 from rlnas.graph.cells import Axis
@@ -11,6 +13,8 @@ from rlnas.graph.facts import complete
 from rlnas.graph.graph import Graph
 from rlnas.graph.node import Node
 from rlnas.graph.ops import OPS
+
+NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class Names:
@@ -62,18 +66,27 @@ def _reread(node: Node, old: str, new: str) -> Node:
     return node.replace(inputs=tuple([new if i == old else i for i in node.inputs]))
 
 
-def resize(graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Graph:
+def resize(
+    graph: Graph,
+    channels: Channels,
+    lengths: Mapping[int, int],
+    *,
+    changed: Mapping[str, Mapping[str, Any]] = NOTHING,
+) -> Graph:
     """Give cells other lengths; every layer that makes or passes their channels follows.
 
     Args:
         channels: The graph's channels.
         lengths: New length of each cell that changes.
+        changed: By node id, attributes that change beside those that follow.
 
     Raises:
         GraphError: If a convolution's groups no longer divide its channels.
     """
     nodes: list[Node] = []
     for node in graph.sorted_nodes:
+        if node.id in changed:
+            node = node.replace(**changed[node.id])
         old = graph.shapes[node.id]
         new = tuple(
             [_places(row, channels, lengths, size) for row, size in zip(channels.axes[node.id], old, strict=True)]
