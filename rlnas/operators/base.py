@@ -208,12 +208,12 @@ class Operator(ABC):
 
 
 def _checked(calibration: Tensor, network: Network) -> Tensor:
-    """Calibration inputs in the network's floating-point type."""
+    """Calibration inputs in the network's floating-point type; ids of tokens stay what they are."""
     if len(calibration) == 0 or tuple(calibration.shape[1:]) != network.graph.input_shape:
         raise OperatorError(
             f"calibration inputs have shape {tuple(calibration.shape)}, not (samples, *{network.graph.input_shape})"
         )
-    return calibration.to(network.dtype)
+    return calibration.to(network.dtype) if calibration.is_floating_point() else calibration
 
 
 def _moment(given: Tensor | None, tensor: Tensor) -> Tensor:

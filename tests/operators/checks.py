@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from rlnas.errors import OperatorError
 from rlnas.graph import OPS, Graph, Node, Site
-from rlnas.network import Network, tensor_specs
+from rlnas.network import Network, example_inputs, tensor_specs
 from rlnas.operators import Operator, drift
+from rlnas.operators.attention import find_heads
 from rlnas.operators.remap import remap
 from tests.graphs import reordered
 
@@ -43,7 +46,8 @@ def make_network(graph: Graph, seed: int, dtype: torch.dtype = torch.float64) ->
 
 
 def make_inputs(graph: Graph, seed: int, n: int = 6, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(n, *graph.input_shape, generator=generator(seed), dtype=torch.float64).to(dtype)
+    inputs = example_inputs(graph, n, generator=generator(seed), dtype=torch.float64)
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs
 
 
 def relative(a: Tensor, b: Tensor) -> float:
@@ -68,10 +72,19 @@ def check_exact(before: Network, after: Network, inputs: Tensor, *, tolerance: f
 
 
 def permuted(network: Network, seed: int) -> Network:
-    """The network with the channels of every free group in another order."""
+    """The network with the channels of every free group in another order, and those within heads of attention."""
     channels, g = network.graph.channels, generator(seed)
     free = [cell for group in channels if not group.fixed for cell in group.cells]
     maps = {cell: torch.randperm(channels.lengths[cell], generator=g) for cell in free}
+    for node in network.graph.nodes:
+        heads = find_heads(network.graph, node.id)
+        if isinstance(heads, str):
+            continue
+        for ((cell, _),) in heads.value:
+            maps[cell] = torch.randperm(channels.lengths[cell], generator=g)
+        for k, ((cell, _),) in enumerate(heads.key):
+            maps[cell] = torch.randperm(channels.lengths[cell], generator=g)
+            maps |= {part[0][0]: maps[cell] for part in heads.query[k * heads.shared :][: heads.shared]}
     return Network(network.graph, remap(network, maps, noise=0.0, generator=g))
 
 
@@ -119,7 +132,7 @@ class Case:
             network,
             self.site,
             generator=generator(self.seed if seed is None else seed),
-            calibration=self.calibration.to(network.dtype) if calibrate else None,
+            calibration=self.calibration if calibrate else None,
         )
 
 
@@ -136,7 +149,7 @@ def check_function_in_float32(case: Case) -> None:
     """In float32 an exact operator drifts no more than ten times as far as permuting the channels does."""
     if not case.operator.exact:
         return
-    before, inputs = case.network.to(torch.float32), case.inputs.float()
+    before, inputs = case.network.to(torch.float32), make_inputs(case.network.graph, case.seed, dtype=torch.float32)
     yardsticks = [drifts(before, permuted(before, k), inputs) for k in range(3)]
     for mode, error in drifts(before, case.apply(before), inputs).items():
         allowed = 10 * max(FLOOR_32, *(yardstick[mode] for yardstick in yardsticks))
@@ -183,7 +196,7 @@ def check_costs(case: Case) -> None:
     assert case.operator.shrinks or (edit.cost_delta.n_params >= 0 and edit.cost_delta.macs >= 0)
     module = case.after.module().eval()
     assert sum(p.numel() for p in module.parameters()) == after.n_params
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         output = module(case.inputs[:1])
     assert counter.get_total_flops() == 2 * after.macs
     assert tuple(output.shape[1:]) == after.output_shape
@@ -255,10 +268,10 @@ def check_finite_gradients(case: Case) -> None:
     """Two steps in training mode leave every parameter with a finite gradient."""
     module = case.after.module().train()
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-2)
-    targets = torch.arange(len(case.inputs)) % case.after.graph.output_shape[0]
+    targets = torch.arange(len(case.inputs)) % math.prod(case.after.graph.output_shape)
     for _ in range(2):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(module(case.inputs), targets).backward()
+        nn.functional.cross_entropy(module(case.inputs).flatten(1), targets).backward()
         for name, parameter in module.named_parameters():
             assert parameter.grad is not None, f"{name} has no gradient"
             assert bool(parameter.grad.isfinite().all()), f"{name} has a gradient that is not finite"
