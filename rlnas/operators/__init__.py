@@ -10,13 +10,16 @@ from torch import Tensor
 from rlnas.errors import OperatorError, unknown_name
 from rlnas.graph import Site
 from rlnas.network import Applied, Network
+from rlnas.operators.attention import AddHeads, WidenKeys, WidenValues
 from rlnas.operators.base import CostDelta, Edit, Operator, Tensors, drift
 from rlnas.operators.deepen import Deepen
 from rlnas.operators.dense import DenseGrowth
 from rlnas.operators.expand import ExpandInvertedResidual
 from rlnas.operators.gate import AddGate
 from rlnas.operators.groups import FewerGroups
+from rlnas.operators.hidden import WidenHidden
 from rlnas.operators.kernel import GrowKernel
+from rlnas.operators.layer import InsertLayer
 from rlnas.operators.path import InsertNode, ReplaceIdentity, ReplicateAdd, SplitConcat
 from rlnas.operators.prune import PruneChannels
 from rlnas.operators.remove import RemoveLayer
@@ -27,24 +30,12 @@ from rlnas.operators.widen import Widen
 OPERATORS: dict[str, Operator] = {
     operator.name: operator
     for operator in (
-        Widen(),
-        Deepen(),
-        GrowKernel(),
-        FewerGroups(),
-        InsertResidual(),
-        InsertResidual("bottleneck"),
-        InsertResidual("inverted"),
-        AddSkip(),
-        AddGate(),
-        ReplicateAdd(),
-        SplitConcat(),
-        InsertNode(),
-        ReplaceIdentity(),
-        ReplaceIdentity(separable=True),
-        ExpandInvertedResidual(),
-        DenseGrowth(),
-        PruneChannels(),
-        RemoveLayer(),
+        *(Widen(), Deepen(), GrowKernel(), FewerGroups()),
+        *(InsertResidual(), InsertResidual("bottleneck"), InsertResidual("inverted"), AddSkip(), AddGate()),
+        *(ReplicateAdd(), SplitConcat(), InsertNode(), ReplaceIdentity(), ReplaceIdentity(separable=True)),
+        *(ExpandInvertedResidual(), DenseGrowth()),
+        *(AddHeads(), WidenValues(), WidenKeys(), WidenHidden(), InsertLayer()),
+        *(PruneChannels(), RemoveLayer()),
     )
 }
 """All operators by name."""
