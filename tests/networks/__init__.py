@@ -3,10 +3,38 @@
 `NETWORKS` must come in, `REFUSED` must be refused with a reason. `enliven` gives a fresh one weights as after training.
 """
 
-from tests.networks import classic, dense, efficient, gates, inception, language, mobile, pixels, resnets, shuffle, vit
+from tests.networks import (
+    classic,
+    dense,
+    efficient,
+    gates,
+    hierarchical,
+    inception,
+    language,
+    mobile,
+    pixels,
+    resnets,
+    shuffle,
+    tokenless,
+    vit,
+)
 from tests.networks.fixture import Fixture, enliven
 
-FAMILIES = (resnets, classic, inception, mobile, efficient, shuffle, gates, dense, pixels, vit, language)
+FAMILIES = (
+    resnets,
+    classic,
+    inception,
+    mobile,
+    efficient,
+    shuffle,
+    gates,
+    dense,
+    pixels,
+    vit,
+    hierarchical,
+    tokenless,
+    language,
+)
 NETWORKS: dict[str, Fixture] = {name: fixture for family in FAMILIES for name, fixture in family.NETWORKS.items()}
 
 __all__ = ["NETWORKS", "Fixture", "enliven"]
