@@ -8,6 +8,7 @@ from tests.networks import (
     dense,
     efficient,
     gates,
+    gpt,
     hierarchical,
     inception,
     language,
@@ -15,6 +16,7 @@ from tests.networks import (
     pixels,
     resnets,
     shuffle,
+    signals,
     tokenless,
     vit,
 )
@@ -33,7 +35,9 @@ FAMILIES = (
     vit,
     hierarchical,
     tokenless,
+    gpt,
     language,
+    signals,
 )
 NETWORKS: dict[str, Fixture] = {name: fixture for family in FAMILIES for name, fixture in family.NETWORKS.items()}
 
