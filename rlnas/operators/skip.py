@@ -26,7 +26,7 @@ class AddSkip(Operator):
 
     Both are maps with the same places, or values with the same other axes; if they differ in channels, a layer of
     kernel 1 that is zero takes the place of the factors. The second node comes after the first by at least one layer.
-    The amount says which it is: 1 is the nearest that has no skip connection from there yet, 2 the next.
+    The amount says which it is: 1 is the nearest of the same shape, 2 the next, and after those come the others.
 
     Optimizer state: the factors start from zero, all else is kept.
 
@@ -82,7 +82,7 @@ class AddSkip(Operator):
 
 @lru_cache(maxsize=REMEMBERED)
 def find_targets(graph: Graph) -> Mapping[str, tuple[str, ...]]:
-    """For each node the later ones to which a skip connection from it can lead, nearest first."""
+    """For each node the later ones to which a skip connection from it can lead, those of the same shape first."""
     layers: dict[str, int] = {}
     before: dict[str, int] = {}
     place = {id: 1 << i for i, id in enumerate(graph.order)}
@@ -105,7 +105,8 @@ def find_targets(graph: Graph) -> Mapping[str, tuple[str, ...]]:
                     found[source].append(id)
         sources.append(id)
         found[id] = []
-    return {id: tuple(targets) for id, targets in found.items()}
+    shapes = graph.shapes
+    return {id: tuple(sorted(targets, key=lambda t: shapes[t] != shapes[id])) for id, targets in found.items()}
 
 
 def _others(graph: Graph, id: str, form: Form) -> tuple[int, tuple[int, ...]]:

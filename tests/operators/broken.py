@@ -103,7 +103,8 @@ class DeepensAlikeAfterAnything(Deepen):
 
 def filled_with(edit: Edit, how: Any) -> str:
     """The first new node whose tensors are filled that way."""
-    return next(id for id, filling in edit.plan["fill"].items() if filling == how)
+    fill: dict[str, Any] = edit.plan["fill"]
+    return next(id for id, filling in fill.items() if filling == how)
 
 
 class ForgetsZero(InsertResidual):

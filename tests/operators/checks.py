@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -279,7 +280,7 @@ def check_finite_gradients(case: Case) -> None:
 
 
 def check_everything_learns(case: Case) -> None:
-    """Every parameter has had a gradient after two steps, and channels that were alike have parted after one more.
+    """Every parameter has had a gradient after two steps; layers and channels once alike have parted after one more.
 
     Behind a layer that is zero the first step moves that layer only, and the second one what lies before it; earlier
     edits of the network may have left more such layers, one behind the other.
@@ -296,10 +297,13 @@ def check_everything_learns(case: Case) -> None:
         nn.functional.mse_loss(module(inputs), targets).backward()
         idle -= {name for name, p in module.named_parameters() if p.grad is not None and bool((p.grad != 0).any())}
         optimizer.step()
-    for name, parameter in module.named_parameters():
-        if parameter.dim() < 2:
-            continue
-        rows, moved = start[name].flatten(1), parameter.detach() - start[name]
+    moves = {name: p.detach() - start[name] for name, p in module.named_parameters() if p.dim() > 1}
+    for one, other in combinations(moves, 2):
+        if start[one].shape == start[other].shape and torch.equal(start[one], start[other]):
+            apart = float((moves[one] - moves[other]).abs().max())
+            assert apart > 1e-6 * float(moves[one].abs().max()), f"{one} and {other} stay alike for ever"
+    for name, moved in moves.items():
+        rows = start[name].flatten(1)
         for i, j in (rows[:, None] == rows[None]).all(-1).triu(1).nonzero().tolist():
             apart = float((moved[i] - moved[j]).abs().max())
             assert apart > 1e-6 * float(moved[i].abs().max()), f"rows {i} and {j} of {name} stay alike for ever"
