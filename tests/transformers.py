@@ -1,4 +1,4 @@
-"""Small transformers for tests: image classifiers and causal language models, pre-norm, in all the usual forms."""
+"""Small transformers for tests: image classifiers and causal language models in all the usual forms."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class Form:
         fused: One linear layer for queries, keys and values, which are sliced off.
         gated: SwiGLU instead of a single hidden layer.
         norm_bias: False for a norm without shift.
+        order: Where norms are: before each branch, after each add, or one for both branches of a layer, side by side.
+        scaled: A factor for each feature at the end of a branch.
+        gate_output: The attention's output is multiplied by a function of its input.
+        places_in_keys: A learned tensor is added to the keys.
     """
 
     width: int = 8
@@ -42,6 +46,10 @@ class Form:
     activation: str = "gelu"
     kind: str = "sdpa"
     dropout: float = 0.0
+    order: str = "pre"
+    scaled: bool = False
+    gate_output: bool = False
+    places_in_keys: bool = False
 
 
 class Transformer(Builder):
@@ -71,30 +79,55 @@ class Transformer(Builder):
             start += size
         return found
 
-    def attend(self, k: int, *, causal: bool) -> None:
+    def attention(self, k: int, *, causal: bool) -> str:
+        """Attention to what was added last, and its output projection."""
         form, source = self.form, self.last
-        self.normed(f"norm{k}")
         attrs = {"heads": form.heads, "kv_heads": form.kv_heads, "scale": form.key**-0.5}
-        self.add("attention", *self.projections(k), id=f"attend{k}", causal=causal, kind=form.kind, **attrs)
-        self.join(source, self.linear(form.width, id=f"o{k}"), f"attended{k}")
+        query, key, value = self.projections(k)
+        if form.places_in_keys:
+            shape = self.shapes[key]
+            key = self.add("add", key, self.add("parameter", id=f"key_places{k}", shape=shape, axis=-1))
+        self.add("attention", query, key, value, id=f"attend{k}", causal=causal, kind=form.kind, **attrs)
+        if form.gate_output:
+            attended, gate = self.last, self.add("sigmoid", self.linear(self.shape[-1], source, id=f"output_gate{k}"))
+            self.add("mul", attended, gate)
+        return self.linear(form.width, id=f"o{k}")
 
-    def feed_forward(self, k: int) -> None:
+    def feed_forward(self, k: int) -> str:
+        """One hidden layer that reads what was added last."""
         form, source = self.form, self.last
-        normed = self.normed(f"mlp_norm{k}")
         self.add(form.activation, self.linear(form.hidden, id=f"up{k}"), id=f"act{k}")
         if form.gated:
-            self.add("mul", self.last, self.linear(form.hidden, normed, id=f"gate{k}"))
-        self.join(source, self.linear(form.width, id=f"down{k}"), f"fed{k}")
+            self.add("mul", self.last, self.linear(form.hidden, source, id=f"gate{k}"))
+        return self.linear(form.width, id=f"down{k}")
 
-    def join(self, source: str, branch: str, id: str) -> None:
-        if self.form.dropout:
-            branch = self.add("dropout", branch, p=self.form.dropout)
-        self.add("add", source, branch, id=id)
+    def join(self, source: str, *branches: str, id: str) -> None:
+        """Add branches to the residual stream."""
+        form, ends = self.form, []
+        for branch in branches:
+            if form.scaled:
+                branch = self.add("mul", branch, self.add("parameter", shape=(form.width,), axis=-1))
+            ends.append(self.add("dropout", branch, p=form.dropout) if form.dropout else branch)
+        self.add("add", source, *ends, id=id)
 
     def layers(self, *, causal: bool) -> None:
+        pre = self.form.order == "pre"
         for k in range(1, self.form.layers + 1):
-            self.attend(k, causal=causal)
-            self.feed_forward(k)
+            source = self.last
+            if self.form.order == "parallel":
+                normed = self.normed(f"norm{k}")
+                attended, self.last = self.attention(k, causal=causal), normed
+                self.join(source, attended, self.feed_forward(k), id=f"fed{k}")
+                continue
+            if pre:
+                self.normed(f"norm{k}")
+            self.join(source, self.attention(k, causal=causal), id=f"attended{k}")
+            source = self.last if pre else self.normed(f"norm{k}")
+            if pre:
+                self.normed(f"mlp_norm{k}")
+            self.join(source, self.feed_forward(k), id=f"fed{k}")
+            if not pre:
+                self.normed(f"mlp_norm{k}")
         self.normed("final")
 
 
@@ -151,6 +184,10 @@ def forms(draw: st.DrawFn, *, dropout: bool = False) -> Form:
         activation=draw(st.sampled_from(["gelu", "silu", "relu"])),
         kind=draw(st.sampled_from(["sdpa", "scores", "query"])),
         dropout=0.1 if dropout and draw(st.booleans()) else 0.0,
+        order=draw(st.sampled_from(["pre", "pre", "post", "parallel"])),
+        scaled=draw(st.booleans()) and draw(st.booleans()),
+        gate_output=draw(st.booleans()) and draw(st.booleans()),
+        places_in_keys=draw(st.booleans()) and draw(st.booleans()),
     )
 
 

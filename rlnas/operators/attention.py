@@ -67,6 +67,9 @@ def find_heads(graph: Graph, id: str) -> Heads | str:
         return "its queries, keys and values are not channels of their own"
     if cells & channels.frozen:
         return "the sizes of its queries, keys or values are fixed"
+    others = [channels.rows[other.id] for other in graph.nodes if other.op == "attention" and other.id != id]
+    if any([cell in cells for named in others for row in named.values() for cell, _ in row]):
+        return "another attention reads the same queries, keys or values"
     own = {tuple([tuple([cell for cell, _ in part]) for part in split]) for split in parts.values()}
     made: set[int] = set()
     for group in channels:

@@ -133,7 +133,9 @@ class InsertLayer(Operator):
                 if original is None:
                     values[full] = torch.zeros(param.shape, dtype=network.dtype)
                 elif edit.graph.node(id).op == "parameter":
-                    values[full] = network.tensors[tensor_name(original, name)].clone()
+                    kept = network.tensors[tensor_name(original, name)]
+                    # A factor of zero on a layer of zeros would leave both without a gradient.
+                    values[full] = kept.clone() if bool(kept.any()) else torch.ones_like(kept)
                 else:
                     values[full] = fresh_tensor(param, generator=generator, dtype=network.dtype)
         return Tensors(values)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from rlnas.graph import Graph
 from rlnas.operators import OPERATORS, Operator
 from tests.operators.checks import CHECKS, Case, check_exact, check_legality, make_inputs, make_network, permuted
-from tests.operators.test_conformance import LONG, PICKS, QUICK, SEEDS, run_sequence
+from tests.operators.test_conformance import LONG, QUICK, SEEDS, run_sequence
 from tests.transformers import transformers
 
 EXACT_NAMES = sorted(name for name, operator in OPERATORS.items() if operator.exact)
+PICKS = st.lists(st.integers(0, 10_000), min_size=2, max_size=8)
 EXACT_ONLY = ("check_everything_learns", "check_compensation")
 """Not for approximate operators: without its only attention a class token reads no patches, and what a norm makes of
 fewer channels is not what layers were refitted to."""
@@ -67,3 +68,10 @@ def test_sequences_of_exact_operators(graph: Graph, seed: int, picks: list[int])
 @QUICK
 def test_sequences_of_all_operators(graph: Graph, seed: int, picks: list[int]) -> None:
     run_sequence(graph, seed, picks, sorted(OPERATORS))
+
+
+@pytest.mark.slow
+@given(graph=transformers(), seed=SEEDS, picks=PICKS)
+@LONG
+def test_sequences_at_length(graph: Graph, seed: int, picks: list[int]) -> None:
+    run_sequence(graph, seed, picks, EXACT_NAMES)
