@@ -117,19 +117,16 @@ def combine(tracer: Tracer, op: str, a: Any, b: Any, out: Tensor) -> None:
             return
         if (op, swapped) not in WITH_NUMBER:
             raise GraphError("a number with a tensor in that order is not known")
-        made = tracer.emit(WITH_NUMBER[op, swapped], [x], out, like=x, value=number)
-        found = tracer.find(value)
-        assert found is not None
-        tracer.reads[made] = [found]
+        found = tracer.known(value)
+        tracer.reads[tracer.emit(WITH_NUMBER[op, swapped], [x], out, like=x, value=number)] = [found]
         return
     if op == "pow":
         raise GraphError("powers of tensors are not known")
+    found = tracer.known(value)
     constant = tracer.constant(other, x, rank=out.dim())
     operands: list[Value | str] = [constant, x] if swapped else [x, constant]
     made = tracer.add(op, [v if isinstance(v, str) else v.node for v in operands])
     tracer.result(made, out, x, batch=x.sample.batch + out.dim() - x.rank)
-    found = tracer.find(value)
-    assert found is not None
     tracer.reads[made] = [found]
 
 

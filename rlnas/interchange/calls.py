@@ -513,10 +513,8 @@ def _softmax(op: str) -> Writer:
         x = tracer.value(input)
         if dim is None:
             raise GraphError("the axis is not given")
-        made = tracer.emit(op, [x], out, like=x, axis=x.axis(dim))
-        found = tracer.find(input)
-        assert found is not None
-        tracer.reads[made] = [found]
+        found = tracer.known(input)
+        tracer.reads[tracer.emit(op, [x], out, like=x, axis=x.axis(dim))] = [found]
 
     return write
 
@@ -583,10 +581,8 @@ def _dropout(
     if not 0 < p < 1:
         tracer.result(x.node, out, x)
         return
-    made = tracer.emit("dropout", [x], out, like=x, p=p)
-    found = tracer.find(input)
-    assert found is not None
-    tracer.reads[made] = [found]
+    found = tracer.known(input)
+    tracer.reads[tracer.emit("dropout", [x], out, like=x, p=p)] = [found]
 
 
 @handles("masked_fill")
@@ -596,10 +592,8 @@ def _masked_fill(tracer: Tracer, out: Tensor, input: Tensor, mask: Tensor, value
     x = tracer.value(input)
     number = float(value)
     text = repr(number) if number == number and abs(number) != float("inf") else f"float({str(number)!r})"
-    made = tracer.emit("masked_fill", [x, tracer.constant(mask, x)], out, like=x, text=text)
-    found = tracer.find(input)
-    assert found is not None
-    tracer.reads[made] = [found]
+    found = tracer.known(input)
+    tracer.reads[tracer.emit("masked_fill", [x, tracer.constant(mask, x)], out, like=x, text=text)] = [found]
 
 
 @handles("where")

@@ -168,6 +168,8 @@ class Tracer(TorchFunctionMode):
         if not traced:
             self._derive(args, kwargs, out)
             return out
+        if "dropout" in name and out is args[0] and not kwargs.get("inplace"):
+            out = out.clone()  # in eval mode it hands on its input, which may be read beside it
         tensors = [t for t in (out if isinstance(out, list | tuple) else (out,)) if isinstance(t, Tensor)]
         if not tensors or name == "set":
             if name in ("setitem", "set", "copy_"):
