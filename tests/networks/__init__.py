@@ -10,10 +10,12 @@ from tests.networks import (
     gates,
     gpt,
     hierarchical,
+    idioms,
     inception,
     language,
     mobile,
     pixels,
+    refused,
     resnets,
     shuffle,
     signals,
@@ -22,23 +24,9 @@ from tests.networks import (
 )
 from tests.networks.fixture import Fixture, enliven
 
-FAMILIES = (
-    resnets,
-    classic,
-    inception,
-    mobile,
-    efficient,
-    shuffle,
-    gates,
-    dense,
-    pixels,
-    vit,
-    hierarchical,
-    tokenless,
-    gpt,
-    language,
-    signals,
-)
+FAMILIES = (resnets, classic, inception, mobile, efficient, shuffle, gates, dense, pixels, vit, hierarchical, tokenless)
+FAMILIES += (gpt, language, signals, idioms)
 NETWORKS: dict[str, Fixture] = {name: fixture for family in FAMILIES for name, fixture in family.NETWORKS.items()}
+REFUSED: dict[str, Fixture] = refused.NETWORKS
 
-__all__ = ["NETWORKS", "Fixture", "enliven"]
+__all__ = ["FAMILIES", "NETWORKS", "REFUSED", "Fixture", "enliven"]

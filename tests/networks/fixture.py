@@ -20,11 +20,11 @@ class Fixture:
         family: The file it is in.
         small: Under a million parameters.
         n_params: Count of the original publication or its reference implementation, where the fixture is not narrowed.
-        refused: Why it cannot become a graph (part of the message), where it cannot.
+        refused: Why it cannot become a graph, where it cannot; refused.py lists the reasons.
     """
 
     make: Callable[[], nn.Module]
-    example: Callable[[], Tensor]
+    example: Callable[[], Tensor | tuple[Tensor, ...]]
     named: bool = False
     family: str = ""
     small: bool = True

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.networks import FAMILIES, NETWORKS, enliven
+from tests.networks import FAMILIES, NETWORKS, REFUSED, enliven
 
 SLOW = {"vgg16", "gpt2"}
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS]
@@ -47,3 +47,31 @@ def test_small_ones_are_small(name: str) -> None:
 
 def test_no_name_is_taken_twice() -> None:
     assert len(NETWORKS) == sum(len(family.NETWORKS) for family in FAMILIES)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_ones_run_and_have_the_fault_they_are_refused_for(name: str) -> None:
+    fixture, example = REFUSED[name], REFUSED[name].example()
+    torch.manual_seed(0)
+    module = enliven(fixture.make(), generator=torch.Generator().manual_seed(0)).eval()
+    with torch.no_grad():
+        found = module(*example) if isinstance(example, tuple) else module(example)
+    if fixture.refused == "inputs":
+        assert isinstance(example, tuple)
+    elif fixture.refused == "outputs":
+        assert not isinstance(found, torch.Tensor)
+    elif fixture.refused == "batch":
+        with torch.no_grad():
+            alone = module(example[:1])
+        samples_are_groups = name == "dynamic_convolution"
+        assert torch.allclose(alone, found[:1], atol=1e-3) == samples_are_groups
+    elif fixture.refused == "control flow":
+        with pytest.raises((torch.fx.proxy.TraceError, TypeError)):
+            torch.fx.symbolic_trace(module)
+    else:
+        assert fixture.refused == "op"
+        assert found.isfinite().all()
+
+
+def test_no_name_is_taken_by_a_network_that_is_refused() -> None:
+    assert not NETWORKS.keys() & REFUSED.keys()
