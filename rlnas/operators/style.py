@@ -64,7 +64,7 @@ def _style(graph: Graph) -> _Style:
             if form is not None:
                 forms[node.id] = form
         if OPS[node.op].family in ("activation", "norm"):
-            used[node.op, node.attrs] += 1
+            used[node.op, tuple([(k, v) for k, v in node.attrs if k != "shares"])] += 1
     ranked = sorted(used, key=lambda entry: (-used[entry], repr(entry)))
     plain = [entry for entry in ranked if entry[0] in HIDDEN and entry[0] != "prelu"]
     norms: dict[str, Attrs] = {}

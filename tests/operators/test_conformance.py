@@ -96,7 +96,7 @@ def test_permuting_coupled_channels_changes_nothing(graph: Graph, seed: int) -> 
 
 
 def run_sequence(graph: Graph, seed: int, picks: list[int], names: list[str]) -> None:
-    """Up to six operators, one after the other; exact ones together keep the function."""
+    """Up to eight operators, one after the other; exact ones together keep the function."""
     start = make_network(graph, seed)
     current, inputs, calibration, sites = start, make_inputs(graph, seed), make_inputs(graph, seed + 1, n=24), []
     for pick in picks:
@@ -115,7 +115,7 @@ def run_sequence(graph: Graph, seed: int, picks: list[int], names: list[str]) ->
     assert Network.from_bytes(current.to_bytes()).content_hash == current.content_hash
 
 
-PICKS = st.lists(st.integers(0, 10_000), min_size=2, max_size=6)
+PICKS = st.lists(st.integers(0, 10_000), min_size=2, max_size=8)
 
 
 @given(graph=graphs(), seed=SEEDS, picks=PICKS)
