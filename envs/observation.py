@@ -70,7 +70,7 @@ def _features(graph: Graph, id: str, place: dict[str, int], slots: int) -> dict[
     assert family in OP_FAMILIES
     attrs: dict[str, Any] = dict(node.attrs)
     params, macs = graph.node_costs[id]
-    channels = shape[graph.channel_axes[id] or 0]
+    channels = shape[graph.channel_axes[id] or 0] if shape else 1
     values = {
         f"is_{family}": 1.0,
         "log_channels": math.log2(channels) / 12,
