@@ -3,6 +3,16 @@
 from rlnas.interchange.module import from_module
 from rlnas.interchange.names import tidy
 from rlnas.interchange.onnx import onnx_excuse, write_onnx
-from rlnas.interchange.python import write_model
+from rlnas.interchange.python import FORMATS, Exported, export, replaced, write_model
 
-__all__ = ["from_module", "onnx_excuse", "tidy", "write_model", "write_onnx"]
+__all__ = [
+    "FORMATS",
+    "Exported",
+    "export",
+    "from_module",
+    "onnx_excuse",
+    "replaced",
+    "tidy",
+    "write_model",
+    "write_onnx",
+]

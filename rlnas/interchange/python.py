@@ -1,14 +1,30 @@
-"""Write a network as a folder that needs nothing of ours: ``model.py`` and ``weights.safetensors``."""
+"""Write a network as a folder that needs nothing of ours: ``model.py``, ``weights.safetensors``, ``model.onnx``."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from rlnas.graph import to_source
+from rlnas.errors import ExportError, unknown_name
+from rlnas.graph import Graph, to_source
 from rlnas.interchange.names import tidy
+from rlnas.interchange.onnx import write_onnx
 from rlnas.network import GRAPH_FILE, WEIGHTS_FILE, Network
 
 SOURCE_FILE = "model.py"
+ONNX_FILE = "model.onnx"
+
+FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "python": (SOURCE_FILE, WEIGHTS_FILE),
+    "safetensors": (WEIGHTS_FILE,),
+    "graph": (GRAPH_FILE,),
+    "onnx": (ONNX_FILE,),
+}
+"""Files of each format."""
 
 HEADER = '''"""A network designed by rlnas; it needs torch and safetensors only.
 
@@ -31,26 +47,117 @@ def load(path: str = "{weights}") -> Network:
 '''
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        network: The network with the names that the files have.
+        files: Names of the files, in order.
+        onnx_difference: Largest relative difference of the ONNX file's outputs from PyTorch's; None without one.
+    """
+
+    network: Network
+    files: tuple[str, ...]
+    onnx_difference: float | None = None
+
+
+def export(
+    network: Network,
+    folder: str | Path,
+    *,
+    formats: Iterable[str] = ("python", "graph"),
+    inputs: str | None = None,
+    outputs: str | None = None,
+) -> Exported:
+    """Write a network, its layers named by what they do, in some formats.
+
+    Files of a network that lie there already are replaced, as `replaced` says.
+
+    Args:
+        formats: Names in `FORMATS`.
+        inputs: What the network takes, in words; goes into the source. By default its type and shape.
+        outputs: What it gives.
+
+    Raises:
+        ExportError: If a format is not known or the folder cannot be written; or as `write_onnx`.
+    """
+    wanted = list(dict.fromkeys(formats))
+    for name in wanted:
+        if name not in FORMATS:
+            raise ExportError(unknown_name("format", name, FORMATS))
+    files = tuple(dict.fromkeys(file for name in wanted for file in FORMATS[name]))
+    neat, difference = tidy(network), None
+    with replaced(folder) as partial:
+        if ONNX_FILE in files:
+            difference = write_onnx(neat, partial / ONNX_FILE)
+        neat.save(partial)
+        if SOURCE_FILE in files:
+            (partial / SOURCE_FILE).write_text(model_text(neat.graph, inputs=inputs, outputs=outputs))
+        for name in {GRAPH_FILE, WEIGHTS_FILE}.difference(files):
+            (partial / name).unlink()
+    return Exported(neat, files, difference)
+
+
+@contextmanager
+def replaced(folder: str | Path) -> Iterator[Path]:
+    """A place to write a network's files, which then replace those in a folder; those that are not written again go.
+
+    A reader meets no half of a file, and an error before the end leaves the folder as it was.
+
+    Raises:
+        ExportError: If the folder cannot be written.
+    """
+    path = Path(folder)
+    partial = path / ".partial"
+    try:
+        made = not path.exists()
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            yield partial
+            written = {file.name for file in partial.iterdir()}
+            for name in {file for files in FORMATS.values() for file in files} - written:
+                (path / name).unlink(missing_ok=True)
+            for name in sorted(written):
+                (partial / name).replace(path / name)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            if made and path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+    except OSError as error:
+        raise ExportError(f"cannot write into {path}: {error.strerror} ({error.filename})") from None
+
+
 def write_model(network: Network, folder: str | Path, *, inputs: str, outputs: str) -> Network:
     """Write ``graph.json``, ``weights.safetensors`` and ``model.py`` of the tidied network, which is returned.
 
-    Each file is replaced as a whole, so that a reader never meets half of one.
+    Files of a network that lie there already are replaced, as `replaced` says.
 
     Args:
         inputs: What the network takes, in words; goes into the source.
         outputs: What it gives.
+
+    Raises:
+        ExportError: If the folder cannot be written.
     """
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    neat = tidy(network)
-    partial = path / ".partial"
-    neat.save(partial)
-    source = to_source(neat.graph).replace(
-        "from torch import nn\n", "from safetensors.torch import load_file\nfrom torch import nn\n"
+    return export(network, folder, inputs=inputs, outputs=outputs).network
+
+
+def model_text(graph: Graph, *, inputs: str | None = None, outputs: str | None = None) -> str:
+    """Text of ``model.py``."""
+    source = to_source(graph).replace(
+        "from torch import nn\n", "from safetensors.torch import load_file\nfrom torch import nn\n", 1
     )
-    header = HEADER.format(inputs=inputs, outputs=outputs, weights=WEIGHTS_FILE)
-    (partial / SOURCE_FILE).write_text(header + source + LOADER.format(weights=WEIGHTS_FILE))
-    for name in (GRAPH_FILE, WEIGHTS_FILE, SOURCE_FILE):
-        (partial / name).replace(path / name)
-    partial.rmdir()
-    return neat
+    shape = ", ".join(map(str, graph.output_shape))
+    header = HEADER.format(
+        inputs=(inputs or describe_input(graph)).removesuffix("."),
+        outputs=outputs or f"shape (N, {shape})",
+        weights=WEIGHTS_FILE,
+    )
+    return header + source + LOADER.format(weights=WEIGHTS_FILE)
+
+
+def describe_input(graph: Graph) -> str:
+    """What a graph takes, in words."""
+    return f"{graph.input['dtype']}, shape (N, {', '.join(map(str, graph.input_shape))})"
