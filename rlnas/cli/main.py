@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: idle threads must not spin beside training workers
 
+import difflib
+import importlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -18,8 +20,20 @@ USAGE = """usage: rlnas COMMAND ...
 commands:
   train    search a network (also installed as train-controller); rlnas train --help lists the settings
   resume   continue a run that was stopped: rlnas resume RUN
+  show     list the layers of a network, draw it, or list what can be done to it: rlnas show NETWORK
+  apply    one edit by hand: rlnas apply NETWORK OPERATOR SITE --to FOLDER
+  export   a network as plain PyTorch, safetensors and ONNX: rlnas export NETWORK --to FOLDER
   --version
 """
+
+COMMANDS = {
+    "train": ("rlnas.cli.train", "train"),
+    "resume": ("rlnas.cli.resume", "resume"),
+    "show": ("rlnas.cli.show", "show"),
+    "apply": ("rlnas.cli.apply", "apply_operator"),
+    "export": ("rlnas.cli.export", "export_network"),
+}
+"""Module and function of each command; a module is loaded when its command is given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,10 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(_dispatch(words))
+        status = _dispatch(words)
+        sys.stdout.flush()
+        sys.exit(status)
     except RlnasError as error:
         print(f"rlnas: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads what is printed has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("rlnas: stopped", file=sys.stderr)
         sys.exit(130)
@@ -50,14 +69,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 def _dispatch(words: list[str]) -> int:
     command, rest = (words[0], words[1:]) if words else ("", [])
-    if command == "train":
-        from rlnas.cli.train import train
-
-        return train(rest)
-    if command == "resume":
-        from rlnas.cli.resume import resume
-
-        return resume(rest)
+    if command in COMMANDS:
+        module, function = COMMANDS[command]
+        status: int = getattr(importlib.import_module(module), function)(rest)
+        return status
     if command == "--version":
         from rlnas import __version__
 
@@ -66,5 +81,10 @@ def _dispatch(words: list[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0
-    print(USAGE if not command else f"rlnas: error: unknown command {command!r}; known: train, resume", file=sys.stderr)
+    near = difflib.get_close_matches(command, COMMANDS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    known = ", ".join(COMMANDS)
+    print(
+        USAGE if not command else f"rlnas: error: unknown command {command!r}{hint} (known: {known})", file=sys.stderr
+    )
     return 2
