@@ -7,53 +7,84 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from rlnas.envs.problem import Problem
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation import Evaluator, Service, StartLibrary, Store, TrainingEvaluator, train_start
+from rlnas.graph import Graph
+from rlnas.interchange import from_module
 from rlnas.latency import Meter, TorchMeter
+from rlnas.network import Network
 from rlnas.rewards import Reference, make_reward
-from rlnas.spaces import DEFAULT_VARIANTS, Limits, LimitSetting, MorphSpace, Variant, conv_stages
+from rlnas.spaces import Limits, LimitSetting, MorphSpace, Variant, conv_stages, default_variants
 from rlnas.tasks import Task, load_task
 
 START_NETWORKS = {"conv_stages": conv_stages}
 """Makers of start graphs by name, from (input shape, number of classes, stages, width)."""
 
+SLOTS, SLOTS_PER_STEP = 48, 5
+"""Least number of slots, and how many each edit of a larger start network may fill."""
+
 
 def make_space(
     task: Task,
     *,
+    start: Graph | None = None,
     space: str = "conv_stages",
     stages: int = 3,
     width: int = 8,
     variants: Sequence[Variant | str] | None = None,
     max_steps: int = 6,
-    max_nodes: int = 48,
+    max_nodes: int | None = None,
     max_macs: LimitSetting = "4x",
     max_params: LimitSetting = None,
 ) -> MorphSpace:
     """A space of edits of a start network for a task.
 
     Args:
+        start: The start network's architecture; in its place ``space``, ``stages`` and ``width`` make one.
         space: Kind of start network.
-        variants: Operators with amounts, such as ``["widen 1.5", "deepen 3"]``; all by default.
+        variants: Operators with amounts, such as ``["widen 1.5", "deepen 3"]``; by default those that suit the start.
+        max_nodes: Slots for nodes; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``"4x"`` the start network's, or ``"60%"`` of it.
         max_params: Limit on parameters, in the same forms.
 
     Raises:
-        ConfigError: If a name or a setting is not known.
+        ConfigError: If a name or a setting is not known, or the start network does not fit the task.
         LimitError: If no network within ``max_steps`` edits meets the limits.
     """
     if space not in START_NETWORKS:
         raise ConfigError(unknown_name("space", space, START_NETWORKS))
-    start = START_NETWORKS[space](task.input_shape, task.n_classes, stages=stages, width=width)
-    chosen = DEFAULT_VARIANTS if variants is None else tuple(_variant(v) for v in variants)
+    if start is None:
+        start = START_NETWORKS[space](task.input_shape, task.n_classes, stages=stages, width=width)
+    check_fit(start, task)
+    chosen = default_variants(start) if variants is None else tuple(_variant(v) for v in variants)
     limits = Limits.resolve(start, max_macs=max_macs, max_params=max_params)
+    if max_nodes is None:
+        max_nodes = max(SLOTS, len(start) + SLOTS_PER_STEP * max_steps)
     return MorphSpace(start, chosen, max_steps=max_steps, max_nodes=max_nodes, limits=limits)
+
+
+def check_fit(graph: Graph, task: Task) -> None:
+    """Raise if a network does not go from the task's inputs to its classes.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    takes, gives = tuple(task.input_shape), (task.n_classes,)
+    if graph.input_shape != takes or graph.output_shape != gives or graph.input["dtype"] != "float32":
+        raise ConfigError(
+            f"the start network goes from {graph.input['dtype']} of shape {graph.input_shape} to {graph.output_shape}, "
+            f"the task {task.name!r} from float32 of shape {takes} to {gives}"
+        )
 
 
 def make_problem(
     task: str | Task = "digits",
     *,
+    start: Network | Graph | nn.Module | str | Path | None = None,
     task_options: dict[str, Any] | None = None,
     evaluator: Evaluator | None = None,
     epochs: float = 3,
@@ -80,9 +111,11 @@ def make_problem(
 
     Args:
         task: Name of a task, or the task.
+        start: Network that episodes start from: with its weights, which are then trained for ``start_epochs`` more, a
+            module of your own, or a folder that holds a network; or an architecture alone. By default one is made.
         task_options: Options of a task given by name.
         evaluator: Judges candidates; by default it trains them for ``epochs`` from the inherited weights.
-        start_epochs: Passes that train the start network from scratch.
+        start_epochs: Passes that train the start network first; 0 takes it as it is.
         start_evaluations: Evaluations of the start network, which rewards are relative to.
         reward: Name of a reward, one of `rlnas.rewards.REWARDS`.
         cost: ``"macs"`` (deterministic), ``"n_params"`` or ``"latency_ms"``.
@@ -99,6 +132,7 @@ def make_problem(
 
     Raises:
         ConfigError: If a name or a setting is not known.
+        GraphError: If the start network cannot be taken in.
         LimitError: If no network in the space meets the limits.
         TaskError: If the data cannot be read.
     """
@@ -106,7 +140,8 @@ def make_problem(
         task = load_task(task, **(task_options or {}))
     elif task_options:
         raise ConfigError("task_options go with the name of a task, not with a task")
-    morphs = make_space(task, **space)
+    begin = _start(start, task)
+    morphs = make_space(task, start=begin.graph if isinstance(begin, Network) else begin, **space)
     recipe: dict[str, Any] = {
         "batch_size": batch_size,
         "optimizer": optimizer,
@@ -131,11 +166,27 @@ def make_problem(
     return Problem(
         space=morphs,
         service=service,
-        make_start=partial(train_start, morphs.start, task, seed=seed, epochs=start_epochs, **recipe),
+        make_start=partial(
+            train_start,
+            begin if isinstance(begin, Network) else morphs.start,
+            task,
+            seed=seed,
+            epochs=start_epochs,
+            **recipe,
+        ),
         make_reward=reward_of,
         seed=seed,
         start_evaluations=start_evaluations,
     )
+
+
+def _start(given: Network | Graph | nn.Module | str | Path | None, task: Task) -> Network | Graph | None:
+    """The network or architecture that was given, networks in float32."""
+    if isinstance(given, nn.Module):
+        given = from_module(given, task.train.inputs[:1])
+    elif isinstance(given, str | Path):
+        given = Network.load(given)
+    return given.to(torch.float32) if isinstance(given, Network) else given
 
 
 def _variant(text: Variant | str) -> Variant:

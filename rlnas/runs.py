@@ -28,6 +28,7 @@ class RunDirectory:
         self.events = path / "events.jsonl"
         self.checkpoints = path / "checkpoints"
         self.starts = path / "checkpoints" / "starts"
+        self.start = path / "start"
         self.best = path / "best"
         self.pareto_csv = path / "pareto.csv"
         self.pareto_png = path / "pareto.png"

@@ -26,22 +26,28 @@ class SpaceSettings:
     """Where an episode starts, and what it may do.
 
     Attributes:
+        start: A network of your own to start from, with its weights: a folder that holds one, a run's directory, or a
+            module in your own code (net.py:Net, package.module:factory, 'net.py:Net(10, width=64)'; runs that code).
+        start_weights: File with the state_dict of that module.
         name: Kind of start network: conv_stages.
         stages: Stages of the start network.
         width: Channels of the start network.
-        variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``; all by default.
+        variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``; by default those that
+            suit the start network.
         max_steps: Edits in one episode at most.
-        max_nodes: Nodes of a network at most.
+        max_nodes: Nodes of a network at most; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's, or ``60%`` of it.
         max_params: Limit on parameters, in the same forms.
     """
 
+    start: str | None = None
+    start_weights: str | None = None
     name: str = "conv_stages"
     stages: int = 3
     width: int = 8
     variants: list[str] | None = None
     max_steps: int = 6
-    max_nodes: int = 48
+    max_nodes: int | None = None
     max_macs: int | str | None = "4x"
     max_params: int | str | None = None
 
@@ -58,7 +64,7 @@ class EvaluationSettings:
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
         workers: Processes that train candidates; 0 trains in the main process.
         time_limit_s: Seconds after which an evaluation is given up.
-        start_epochs: Passes that train the start network from scratch.
+        start_epochs: Passes that train the start network first; with 0 a network of your own is taken as it is.
         start_evaluations: Evaluations of the start network that the reward refers to.
     """
 

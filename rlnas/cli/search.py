@@ -16,11 +16,13 @@ from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
 from rlnas.cli.stages import controller_arguments, last_offset, run_stage
+from rlnas.cli.start import given_start, kept_start
 from rlnas.controllers import make_controller
 from rlnas.envs import MorphVecEnv, Problem, make_problem
 from rlnas.errors import LimitError
 from rlnas.evaluation import Candidate
 from rlnas.latency import TorchMeter
+from rlnas.network import Network
 from rlnas.runs import RunDirectory
 from rlnas.tasks import Task, load_task
 from rlnas.tracking import TeeTracker, make_tracker, resolve_mode
@@ -33,16 +35,19 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
         Exit status.
     """
     task = _load_task(settings)
-    _check(settings, task)
+    start = given_start(settings, task)
+    _check(settings, task, start)
     agent_run = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     name = settings.run.name or (f"{stem}-{agent_run}" if agent_run else None)
     run = RunDirectory.create(settings.run.root, name, stem=stem, config=plain)
-    return _run(run, settings, plain, task)
+    if start is not None:
+        start.save(run.start)
+    return _run(run, settings, plain, task, start)
 
 
 def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:
     """Go on with a run from its last checkpoints; returns the exit status."""
-    return _run(run, settings, plain, _load_task(settings))
+    return _run(run, settings, plain, _load_task(settings), kept_start(run, settings))
 
 
 def _load_task(settings: SearchSettings) -> Task:
@@ -52,9 +57,9 @@ def _load_task(settings: SearchSettings) -> Task:
     return load_task(settings.task.name, **options)
 
 
-def _check(settings: SearchSettings, task: Task) -> None:
+def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
     resolve_mode(settings.tracking.mode, os.environ)
-    env = MorphVecEnv(_problem(settings, task, None), n_envs=settings.controller.n_envs, seed=settings.seed)
+    env = MorphVecEnv(_problem(settings, task, start, None), n_envs=settings.controller.n_envs, seed=settings.seed)
     make_controller(settings.controller.name, env, seed=settings.seed, arguments=controller_arguments(settings))
 
 
@@ -68,10 +73,11 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def _problem(settings: SearchSettings, task: Task, run: RunDirectory | None) -> Problem:
+def _problem(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> Problem:
     space, evaluation, reward = settings.space, settings.evaluation, settings.reward
     return make_problem(
         task,
+        start=start,
         epochs=evaluation.epochs,
         start_epochs=evaluation.start_epochs,
         start_evaluations=evaluation.start_evaluations,
@@ -103,12 +109,12 @@ def _meter(settings: SearchSettings) -> TorchMeter:
     return TorchMeter(batch_size=chosen.batch_size, repeats=chosen.repeats, warmup=chosen.warmup)
 
 
-def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], task: Task) -> int:
+def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], task: Task, start: Network | None) -> int:
     torch.set_num_threads(1)
     console = Console(highlight=False)
     console.print(f"run directory: {run.path}")
     begun = time.time()
-    problem = _problem(settings, task, run)
+    problem = _problem(settings, task, start, run)
     try:
         tracker = make_tracker(
             run.path,

@@ -17,19 +17,25 @@ from rlnas.rewards import Reference
 from rlnas.tasks import Task
 
 
-def train_start(graph: Graph, task: Task, *, seed: int, epochs: float, **recipe: Any) -> Network:
-    """Train a network from fresh weights on the training split.
+def train_start(start: Graph | Network, task: Task, *, seed: int, epochs: float, **recipe: Any) -> Network:
+    """Train a network on the training split.
 
     Args:
-        seed: Decides the weights it begins with and the order of the samples.
-        epochs: Passes over the training inputs.
+        start: An architecture, which gets fresh weights, or a network, which keeps its own.
+        seed: Decides fresh weights and the order of the samples.
+        epochs: Passes over the training inputs; 0 leaves the network as it is.
         **recipe: Further arguments of `TrainingEvaluator`.
 
     Raises:
         EvaluationError: If the training diverges, or the network does not fit the task.
     """
-    with torch_threads(1):
-        network = Network.initialize(graph, generator=torch.Generator().manual_seed(seed))
+    if isinstance(start, Network):
+        network = start
+    else:
+        with torch_threads(1):
+            network = Network.initialize(start, generator=torch.Generator().manual_seed(seed))
+    if epochs == 0:
+        return network
     found = TrainingEvaluator(task, epochs=epochs, **recipe).evaluate(network, seed=seed)
     if found.trained is None:
         raise EvaluationError(f"the start network cannot be trained: {found.reason}; try a lower learning rate")
