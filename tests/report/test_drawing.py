@@ -17,7 +17,7 @@ from rlnas.report.drawing import draw
 from rlnas.report.drawing.block import lay_out
 from rlnas.report.drawing.columns import compose
 from rlnas.report.drawing.labels import boxes
-from rlnas.report.drawing.scene import Scene
+from rlnas.report.drawing.scene import Place, Scene
 from rlnas.report.drawing.svg import svg_text
 from tests.graphs import graphs
 from tests.nets import NETS
@@ -37,22 +37,40 @@ def check_scene(scene: Scene) -> None:
 
 
 def crossings(scene: Scene) -> list[str]:
-    """Labels of layers that a vertical run of a line goes through."""
+    """Labels of layers that a line goes through."""
     found = []
     for edge in scene.edges:
         for (ax, ay), (bx, by) in zip(edge.places, edge.places[1:], strict=False):
             for shape in scene.shapes:
-                inside = abs(ax - shape.x) < shape.width / 2 - 1
-                if abs(ax - bx) < 1 and inside and min(ay, by) < shape.top - 1 and max(ay, by) > shape.bottom + 1:
+                left, right = shape.x - shape.width / 2 + 1, shape.x + shape.width / 2 - 1
+                top, bottom = shape.top + 1, shape.bottom - 1
+                if min(ax, bx) < right and max(ax, bx) > left and min(ay, by) < bottom and max(ay, by) > top:
                     found.append(shape.label)
     return found
+
+
+def overlaid(scene: Scene) -> list[tuple[Place, Place]]:
+    """Runs across that lie over a run of a line from elsewhere to elsewhere, so that nobody could tell them apart."""
+    runs = [
+        (ax, bx, ay, edge)
+        for edge in scene.edges
+        for (ax, ay), (bx, by) in zip(edge.places, edge.places[1:], strict=False)
+        if abs(ay - by) < 0.1 and abs(ax - bx) > 1
+    ]
+    return [
+        ((a, y), (b, y))
+        for k, (a, b, y, edge) in enumerate(runs)
+        for c, d, other_y, other in runs[:k]
+        if abs(y - other_y) < 0.1 and min(max(a, b), max(c, d)) - max(min(a, b), min(c, d)) > 1
+        if edge.places[0] != other.places[0] and edge.places[-1] != other.places[-1]
+    ]
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_networks(name: str) -> None:
     scene = compose(NETS[name](), title="A title")
     check_scene(scene)
-    assert not crossings(scene)
+    assert not crossings(scene) and not overlaid(scene)
     assert scene.right / scene.height < 3 and "A title" in {words.text for words in scene.words}
 
 
@@ -61,7 +79,7 @@ def test_networks(name: str) -> None:
 def test_any_graph(graph: Graph) -> None:
     scene = compose(graph, title="")
     check_scene(scene)
-    assert not crossings(scene)
+    assert not crossings(scene) and not overlaid(scene)
     ElementTree.fromstring(svg_text(scene))
 
 

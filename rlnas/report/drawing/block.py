@@ -16,6 +16,8 @@ LANE = 14.0
 """Width of a lane in which nothing but a line runs."""
 BESIDE = 10.0
 """Between two boxes side by side."""
+TRACK = 5.0
+"""Between one line that runs across and the next."""
 PORT = -1
 """Number of the place where the value from before comes in."""
 
@@ -51,8 +53,7 @@ class _Path:
 class _Block:
     def __init__(self, graph: Graph, ids: Sequence[str], reads: Mapping[str, tuple[str, ...]], width: float) -> None:
         self.boxes = boxes(graph, ids, {id: reads[id] for id in ids})
-        self.width = width
-        self.joined = {box.nodes[0] for box in self.boxes if box.kind == "circle"}
+        self.widths = [width if box.kind == "box" else box_width(box) for box in self.boxes]
         owner = {id: k for k, box in enumerate(self.boxes) for id in box.nodes}
         self.before: list[list[int]] = []
         for box in self.boxes:
@@ -122,21 +123,20 @@ def lay_out(graph: Graph, ids: Sequence[str], reads: Mapping[str, tuple[str, ...
         width: Width of all boxes that hold layers.
     """
     block = _Block(graph, ids, reads, width)
-    rows, paths = block.rows, block.paths()
+    paths = block.paths()
     lanes = _lanes(block, paths)
-    tops, y = [], GAP if block.ported else 0.0
-    for row in range(max(rows.values()) + 1):
-        height = max([box_height(b) for k, b in enumerate(block.boxes) if rows[k] == row], default=10.0)
-        tops.append((y, height))
-        y += height + GAP
+    lines = [line for path, x in zip(paths, lanes, strict=True) for line in _lines(block, path, x)]
+    middles = {k: x for path, x in zip(paths, lanes, strict=True) for k in path.boxes} | {PORT: 0.0}
+    routes = [_Route(block, line, middles) for line in lines]
+    rows = _Rows(block, routes)
     shapes: dict[int, Shape] = {}
-    for path, x in zip(paths, lanes, strict=True):
-        for k in path.boxes:
-            box, (top, height) = block.boxes[k], tops[rows[k]]
-            size = width if box.kind == "box" else box_width(box)
-            shapes[k] = Shape(box.kind, box.family, box.label, box.note, x, top + height / 2, size, box_height(box))
-    edges = [edge for path, x in zip(paths, lanes, strict=True) for edge in _edges(path, x, shapes, tops, rows)]
-    scene = Scene(height=y - GAP, edges=tuple(edges), shapes=tuple(shapes[k] for k in sorted(shapes)))
+    for k, box in enumerate(block.boxes):
+        top, height = rows.tops[block.rows[k]]
+        shapes[k] = Shape(
+            box.kind, box.family, box.label, box.note, middles[k], top + height / 2, block.widths[k], box_height(box)
+        )
+    edges = tuple(Edge(route.places(rows, shapes)) for route in routes)
+    scene = Scene(height=rows.height, edges=edges, shapes=tuple(shapes[k] for k in sorted(shapes)))
     return replace(scene, left=-min(reach(scene, -1)), right=max(reach(scene, 1)))
 
 
@@ -150,27 +150,29 @@ def _lanes(block: _Block, paths: list[_Path]) -> list[float]:
     found = [0.0]
     taken: list[tuple[float, float, int, int]] = []  # left, right, first and last row
 
-    def take(x: float, size: float, path: _Path) -> None:
+    def span(path: _Path) -> tuple[int, int]:
+        """First and last row that a path runs through, with that of a target which it enters from the side."""
         rows = [block.rows[k] for k in path.boxes]
         first = block.rows[path.source] + 1 if path.source is not None else min(rows)
-        last = block.rows[path.target] - 1 if path.target is not None else max(rows)
-        taken.append((x - size / 2, x + size / 2, min([first, *rows]), max([last, *rows])))
+        beside = path.target is not None and block.boxes[path.target].kind != "box"
+        last = block.rows[path.target] - 1 + beside if path.target is not None else max(rows)
+        return min([first, *rows]), max([last, *rows])
+
+    def take(x: float, size: float, path: _Path) -> None:
+        taken.append((x - size / 2, x + size / 2, *span(path)))
 
     def wide(path: _Path) -> float:
-        sizes = [block.width if block.boxes[k].kind == "box" else box_width(block.boxes[k]) for k in path.boxes]
-        return max(sizes, default=0.0)
+        return max((block.widths[k] for k in path.boxes), default=0.0)
 
     take(0.0, wide(paths[0]), paths[0])
     side = 1.0
     for path in paths[1:]:
         size = wide(path) + BESIDE if path.boxes else LANE
-        rows = [block.rows[k] for k in path.boxes]
-        first = block.rows[path.source] + 1 if path.source is not None else min(rows)
-        last = block.rows[path.target] - 1 if path.target is not None else max(rows)
-        over = [t for t in taken if t[2] <= max([last, *rows]) and t[3] >= min([first, *rows])]
-        if not path.boxes and last < first:
+        first, last = span(path)
+        if not path.boxes and first > last - (path.target is not None and block.boxes[path.target].kind != "box"):
             found.append(found[0])
             continue
+        over = [t for t in taken if t[2] <= last and t[3] >= first]
         right = max([t[1] for t in over], default=0.0) + size / 2
         left = min([t[0] for t in over], default=0.0) - size / 2
         x = right if (right < -left or (right == -left and side > 0)) else left
@@ -182,36 +184,114 @@ def _lanes(block: _Block, paths: list[_Path]) -> list[float]:
     return found
 
 
-def _edges(
-    path: _Path, x: float, shapes: Mapping[int, Shape], tops: Sequence[tuple[float, float]], rows: Mapping[int, int]
-) -> list[Edge]:
-    """Lines along a path: from its source down its lane to its target."""
-    stops = [path.source, *path.boxes, path.target]
+# ------------------------------------------------------------------------------------------------------------- lines
+
+
+@dataclass(frozen=True)
+class _Line:
+    """From a box, or from where the value comes in, down a lane to another box."""
+
+    source: int
+    target: int
+    lane: float | None
+    """None if it runs down from its source."""
+
+
+def _lines(block: _Block, path: _Path, x: float) -> list[_Line]:
     found = []
-    for k, (a, b) in enumerate(itertools.pairwise(stops)):
-        if a is None or b is None:
-            continue
-        start: Place = (0.0, 0.0) if a == PORT else (shapes[a].x, shapes[a].bottom)
-        target = shapes[b]
-        lane = x if path.boxes or rows[b] - rows[a] > 1 else start[0]
-        leaving, entering = k == 0, k == len(stops) - 2
-        found.append(Edge(_route(start, target, lane, leaving=leaving, entering=entering, first=a == PORT)))
+    for a, b in itertools.pairwise([path.source, *path.boxes, path.target]):
+        if a is not None and b is not None:
+            direct = not path.boxes and block.rows[b] - block.rows[a] == 1
+            found.append(_Line(a, b, None if direct else x))
     return found
 
 
-def _route(
-    start: Place, target: Shape, lane: float, *, leaving: bool, entering: bool, first: bool
-) -> tuple[Place, ...]:
-    """Corners of a line from a place to a box: across right under the place, down the lane, and in."""
-    places = [start]
-    across = start[1] + (GAP * 0.45 if not first else GAP * 0.4)
-    if abs(lane - start[0]) > 1:
-        places += [(start[0], across), (lane, across)]
-    if abs(lane - target.x) < 1:
+class _Route:
+    """The way of a line: across under its source if need be, down its lane, and into its target from above or beside.
+
+    Attributes:
+        source: Box that it comes from.
+        target: Box that it leads to.
+        across: True if it runs across in the gap under its source's row.
+        above: True if it runs across in the gap above its target's row.
+    """
+
+    def __init__(self, block: _Block, line: _Line, middles: Mapping[int, float]) -> None:
+        self.source, self.target = line.source, line.target
+        self.start, self.end = middles[line.source], middles[line.target]
+        self.lane = self.start if line.lane is None else line.lane
+        self.across = abs(self.lane - self.start) > 1
+        straight = abs(self.lane - self.end) < 1
+        self.beside = not straight and self._free_beside(block, middles)
+        self.above = not straight and not self.beside
+
+    def _free_beside(self, block: _Block, middles: Mapping[int, float]) -> bool:
+        """True if the target can be entered from the side: it is small, and nothing stands between."""
+        box, row = block.boxes[self.target], block.rows[self.target]
+        side = 1 if self.lane > self.end else -1
+        edge = self.end + side * block.widths[self.target] / 2
+        if box.kind == "box" or (self.lane - edge) * side <= 3:
+            return False
+        if block.rows[self.source] >= row:
+            return False
+        low, high = sorted((self.lane, edge))
+        others = [k for k in middles if k not in (PORT, self.target) and block.rows[k] == row]
+        return all(middles[k] + block.widths[k] / 2 <= low or middles[k] - block.widths[k] / 2 >= high for k in others)
+
+    def places(self, rows: _Rows, shapes: Mapping[int, Shape]) -> tuple[Place, ...]:
+        """Its corners."""
+        target = shapes[self.target]
+        places = [(self.start, 0.0 if self.source == PORT else shapes[self.source].bottom)]
+        if self.across:
+            y = rows.under(self.source)
+            places += [(self.start, y), (self.lane, y)]
+        if self.beside:
+            edge = target.x + (target.width / 2 if self.lane > target.x else -target.width / 2)
+            return (*places, (self.lane, target.y), (edge, target.y))
+        if self.above:
+            y = rows.over(self.target)
+            places += [(self.lane, y), (target.x, y)]
         return (*places, (target.x, target.top))
-    if target.kind in ("circle", "pill"):
-        edge = target.x + (target.width / 2 if lane > target.x else -target.width / 2)
-        if abs(lane - edge) > 3 and (lane - edge) * (lane - target.x) > 0:
-            return (*places, (lane, target.y), (edge, target.y))
-    above = target.top - GAP * 0.55
-    return (*places, (lane, above), (target.x, above), (target.x, target.top))
+
+
+class _Rows:
+    """Heights of rows, and of the gaps between them, in which every line that runs across has a track.
+
+    Attributes:
+        tops: Upper edge and height of each row.
+        height: All of it.
+    """
+
+    def __init__(self, block: _Block, routes: Sequence[_Route]) -> None:
+        self._tracks: list[dict[tuple[str, int], int]] = [{} for _ in range(max(block.rows.values()) + 1)]
+        self._rows = block.rows
+        self._gaps: list[float] = []
+        for route in routes:
+            if route.across:
+                self._track(block.rows[route.source] + 1, "under", route.source)
+        for route in routes:
+            if route.above:
+                self._track(block.rows[route.target], "over", route.target)
+        self.tops: list[tuple[float, float]] = []
+        y = 0.0
+        for row, tracks in enumerate(self._tracks):
+            self._gaps.append(y)
+            y += (GAP if row or block.ported else 0.0) + TRACK * max(0, len(tracks) - 1)
+            height = max([box_height(b) for k, b in enumerate(block.boxes) if block.rows[k] == row], default=10.0)
+            self.tops.append((y, height))
+            y += height
+        self.height = y
+
+    def _track(self, gap: int, kind: str, box: int) -> None:
+        tracks = self._tracks[gap]
+        tracks.setdefault((kind, box), len(tracks))
+
+    def under(self, box: int) -> float:
+        """Height at which lines from a box run across."""
+        gap = self._rows[box] + 1
+        return self._gaps[gap] + GAP * 0.45 + TRACK * self._tracks[gap]["under", box]
+
+    def over(self, box: int) -> float:
+        """Height at which lines to a box run across."""
+        gap = self._rows[box]
+        return self._gaps[gap] + GAP * 0.45 + TRACK * self._tracks[gap]["over", box]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ NAMES = {
     "hardswish": "Hardswish",
 }
 WEIGHTY = ("conv", "linear", "attention", "embedding")
+LONGEST = 24
+"""Characters in which several moves of values stand in one box."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,28 @@ def boxes(graph: Graph, ids: Iterable[str], reads: Mapping[str, tuple[str, ...]]
     for id in ids:
         family = OPS[graph.node(id).op].family
         chain = next((c for c in chains if reads[id] == (c[-1],) and consumers[c[-1]] == 1), None)
-        if chain is not None and family in ("norm", "activation") and _takes(graph, chain, family):
+        if chain is not None and (_moves(graph, [*chain, id]) or _takes(graph, chain, family)):
             chain.append(id)
         else:
             chains.append([id])
     return [_box(graph, tuple(chain)) for chain in chains]
 
 
+def _moves(graph: Graph, chain: list[str]) -> bool:
+    """True for ops that only move values about, as long as their names fit into one box."""
+    nodes = [graph.node(id) for id in chain]
+    still = all(OPS[node.op].family == "other" and node.op not in ("input", "dropout") for node in nodes)
+    return still and len(_joined(graph, nodes)) <= LONGEST
+
+
+def _joined(graph: Graph, nodes: list[Node]) -> str:
+    """Names of nodes, each once where it repeats."""
+    return " \u00b7 ".join(name for name, _ in itertools.groupby(_label(graph, node) for node in nodes))
+
+
 def _takes(graph: Graph, chain: list[str], family: str) -> bool:
+    if family not in ("norm", "activation"):
+        return False
     families = [OPS[graph.node(id).op].family for id in chain]
     if families[0] in (*WEIGHTY, "norm", "activation"):
         return family not in families
@@ -82,7 +99,7 @@ def _box(graph: Graph, nodes: tuple[str, ...]) -> Box:
         return Box(nodes, "pill", family, " \u00b7 ".join([_name(first), *rest]))
     if family in WEIGHTY or family == "depthwise":
         return Box(nodes, "box", family, _label(graph, first), " \u00b7 ".join(rest))
-    return Box(nodes, "pill", family, _label(graph, first))
+    return Box(nodes, "pill", family, _joined(graph, [graph.node(id) for id in nodes]))
 
 
 def _name(node: Node) -> str:
