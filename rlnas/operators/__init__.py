@@ -35,7 +35,7 @@ OPERATORS: dict[str, Operator] = {
         *(ReplicateAdd(), SplitConcat(), InsertNode(), ReplaceIdentity(), ReplaceIdentity(separable=True)),
         *(ExpandInvertedResidual(), DenseGrowth()),
         *(AddHeads(), WidenValues(), WidenKeys(), WidenHidden(), InsertLayer()),
-        *(PruneChannels(), RemoveLayer()),
+        *(PruneChannels(), RemoveLayer(), *map(PruneChannels, ("magnitude", "batch_norm_scale", "taylor"))),
     )
 }
 """All operators by name."""

@@ -84,6 +84,7 @@ class Operator(ABC):
         amounts: Amounts that `sites` offers unless it is given others.
         anchors: Ops of the nodes that it can act on, so that `sites` need not ask at all others; None for any op.
         takes_target: True if a site names a second node; then `sites` is the operator's own.
+        needs_calibration: True if `apply` is nothing without calibration inputs.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Operator(ABC):
     amounts: tuple[float, ...]
     anchors: frozenset[str] | None = None
     takes_target: bool = False
+    needs_calibration: bool = False
 
     @abstractmethod
     def obstacle(self, graph: Graph, site: Site) -> str | None:
@@ -151,7 +153,8 @@ class Operator(ABC):
                 which the new entry in ``history`` says.
 
         Raises:
-            OperatorError: If the operator does not apply at the site, or the calibration inputs do not fit.
+            OperatorError: If the operator does not apply at the site, or the calibration inputs do not fit or are
+                missing where the operator is nothing without them.
         """
         return self._apply(network, site, generator, calibration)[0]
 
@@ -197,6 +200,8 @@ class Operator(ABC):
         edit = self.edit(network.graph, site)
         if calibration is not None:
             calibration = _checked(calibration, network)
+        elif self.needs_calibration:
+            raise OperatorError(f"{site} needs calibration inputs, a batch of training inputs: pass calibration=...")
         with torch.no_grad():
             made = self.tensors(network, site, edit, generator=generator, calibration=calibration)
         applied = Applied(site, self.exact, made.compensated)

@@ -5,60 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from rlnas.errors import OperatorError
-from rlnas.graph import Graph, Node
+from rlnas.graph import Graph
+from rlnas.graph.ops import is_depthwise
 from rlnas.network import Network
+from rlnas.operators.patches import (
+    check_finite,
+    from_matrix,
+    intercept_name,
+    is_layer,
+    rows,
+    shifted,
+    to_matrix,
+    waves,
+)
 
 RIDGE = 0.1
 """Times the sum of variances over the number of rows; held-out drift is flat about it, with many rows and with few."""
 
-MAX_ROWS = 16384
-CHUNK = 16
+CHUNK = 2048
 
 
 def next_readers(graph: Graph, id: str) -> tuple[str, ...]:
-    """The first dense or grouped layers that read a node, through anything that is neither, in canonical order."""
+    """The first layers that mix what a node makes, through anything that does not, in canonical order."""
     found, seen, stack = set(), {id}, list(graph.consumers[id])
     while stack:
         current = stack.pop()
         if current in seen:
             continue
         seen.add(current)
-        if any("in" in param.axes for param in graph.params(current).values()):
+        if is_layer(graph, current) and not is_depthwise(graph.node(current), graph.input_shapes(current)):
             found.add(current)
         else:
             stack += graph.consumers[current]
-    return tuple(i for i in graph.order if i in found)
-
-
-def capture(network: Network, ids: Iterable[str], inputs: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """(input, output) of some layers of a network in eval mode; each token counts as a sample.
-
-    Raises:
-        OperatorError: If one of them is not finite, so that nothing can be fitted to it.
-    """
-    module = network.module().eval()
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-
-    def keep(id: str) -> None:
-        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            pair = (args[0].detach(), output.detach())
-            tokens = network.graph.node(id).op == "linear"
-            seen[id] = (pair[0].flatten(0, -2), pair[1].flatten(0, -2)) if tokens else pair
-
-        module.get_submodule(id).register_forward_hook(hook)
-
-    for id in ids:
-        keep(id)
-    with torch.no_grad():
-        module(inputs)
-    for id, pair in seen.items():
-        if not all(bool(values.isfinite().all()) for values in pair):
-            raise OperatorError(f"what {id} reads or makes of the calibration inputs is not finite")
-    return seen
+    return tuple(i for i in graph.order if i in found and i not in graph.shared)
 
 
 def compensate(
@@ -73,80 +54,87 @@ def compensate(
     """Refit the weights of some layers so that they give again what they gave before the edit.
 
     For each layer, with X the patches it reads now and Y what it made before, the change of its weights is the ridge
-    solution of Y - W X on X; the mean difference goes into its bias, or else into the BatchNorm that follows.
+    solution of Y - W X on X; the mean difference goes into its bias, or else into the BatchNorm that follows. Layers
+    that read others are refitted after them.
 
     Args:
         before: The network before the edit.
         graph: The graph after it.
         tensors: All tensors after it, not yet compensated.
-        readers: Layers to refit that both graphs have, in topological order.
+        readers: Layers to refit that both graphs have.
         inputs: Calibration inputs, shape (samples, *input shape).
         kept: For readers that lost outputs themselves, the old indices of those that are left.
+
+    Raises:
+        OperatorError: If what a layer reads or makes is not finite.
 
     References:
         He, Zhang, Sun, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, arXiv:1707.06168.
     """
-    values, order = dict(tensors), list(readers)
-    wanted = {id: output for id, (_, output) in capture(before, order, inputs).items()}
-    wanted |= {id: wanted[id].index_select(1, index) for id, index in (kept or {}).items()}
-    for id in order:
-        read, made = capture(Network(graph, values), [id], inputs)[id]
-        node, weight, shift_in = graph.node(id), values[f"{id}.weight"], intercept_name(graph, id)
-        n = node["groups"] if node.op == "conv2d" else 1  # a grouped layer may have become a depthwise one
-        new, shifts = [], []
-        for x, w, missing in zip(read.chunk(n, 1), weight.chunk(n), (wanted[id] - made).chunk(n, 1), strict=True):
-            change, shift = _fit(*_rows(x, missing, node), intercept=shift_in is not None)
-            new.append(w + change.reshape(w.shape).to(w.dtype))
-            shifts.append(shift.to(w.dtype))
-        values[f"{id}.weight"] = torch.cat(new)
-        if shift_in is not None:
-            sign = 1.0 if shift_in == f"{id}.bias" else -1.0
-            values[shift_in] = values[shift_in] + sign * torch.cat(shifts)
+    values, kept = dict(tensors), kept or {}
+    order = waves(graph, readers)
+    wanted = {
+        id: seen.made for id, seen in rows(before, [id for ids in order for id in ids], inputs, reads=False).items()
+    }
+    wanted |= {id: wanted[id].index_select(1, kept[id]) for id in wanted if id in kept}
+    for ids in order:
+        for id, seen in rows(Network(graph, values), ids, inputs).items():
+            values |= refitted(graph, values, id, seen.read, wanted[id] - seen.made)
     return values
 
 
-def intercept_name(graph: Graph, id: str) -> str | None:
-    """The tensor that shifts what a layer makes: its bias, or the running mean of a BatchNorm that alone reads it."""
-    if "bias" in graph.params(id):
-        return f"{id}.bias"
-    consumers = graph.consumers[id]
-    alone = len(consumers) == 1 and graph.output != id
-    return f"{consumers[0]}.running_mean" if alone and graph.node(consumers[0]).op == "batch_norm2d" else None
+def refitted(graph: Graph, values: Mapping[str, Tensor], id: str, read: Tensor, missing: Tensor) -> dict[str, Tensor]:
+    """Tensors of a layer, changed so that it makes more of what it misses.
+
+    Args:
+        read: What it reads, shape (rows, groups, columns).
+        missing: What it should make more, shape (rows, outputs).
+    """
+    node, name, shift_in = graph.node(id), f"{id}.weight", intercept_name(graph, id)
+    weight = values[name]
+    matrix = to_matrix(weight, node)
+    fits = [
+        fit(x, y, intercept=shift_in is not None)
+        for x, y in zip(read.unbind(1), missing.chunk(read.shape[1], 1), strict=True)
+    ]
+    change = torch.stack([weights for weights, _ in fits])
+    made = {name: weight + from_matrix(change.to(weight.dtype).reshape(matrix.shape), weight.shape, node)}
+    if shift_in is not None:
+        made[shift_in] = shifted(values, shift_in, torch.cat([shift for _, shift in fits]))
+    return made
 
 
-def sample(n: int) -> Tensor:
-    """At most MAX_ROWS of n rows, the same for the same n, spread at random so that no place of a map is left out."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:MAX_ROWS].sort().values
+def fit(a: Tensor, y: Tensor, *, intercept: bool) -> tuple[Tensor, Tensor]:
+    """Ridge regression of y on a: (weights, shape (outputs, columns); shift, shape (outputs,)), in double precision."""
+    mean_a = a.double().mean(0) if intercept else a.new_zeros(a.shape[1], dtype=torch.float64)
+    mean_y = y.double().mean(0) if intercept else y.new_zeros(y.shape[1], dtype=torch.float64)
+    a, y = a - mean_a.to(a.dtype), y - mean_y.to(y.dtype)
+    if len(a) >= a.shape[1]:
+        gram, _ = covariance(a)
+        weights = torch.cholesky_solve(moments(a, y), torch.linalg.cholesky(gram)).T
+    else:  # the same in terms of the rows, which are fewer
+        gram, _ = covariance(a.T, n=len(a))
+        weights = torch.linalg.solve(gram, y.double()).T @ a.double() / len(a)
+    check_finite("a layer to be refitted", weights)
+    return weights, mean_y - weights @ mean_a
 
 
-def covariance(rows: Tensor) -> tuple[Tensor, float]:
-    """Second moments of centred columns with a ridge added; and the ridge: the more, the fewer rows for the columns."""
-    gram = rows.T @ rows / len(rows)
-    ridge = max(RIDGE * float(gram.trace()) / len(rows), 1e-30)
+def moments(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over rows of the products of columns, shape (columns of a, columns of b), summed up in double precision."""
+    total = a.new_zeros(a.shape[1], b.shape[1], dtype=torch.float64)
+    for first in range(0, len(a), CHUNK):
+        total += a[first : first + CHUNK].T @ b[first : first + CHUNK]
+    return total / max(len(a), 1)
+
+
+def covariance(rows: Tensor, *, n: int | None = None) -> tuple[Tensor, float]:
+    """Second moments of centred columns with a ridge added; and the ridge: the more, the fewer rows for the columns.
+
+    Args:
+        n: Number of rows to divide by and to count, if not that of the tensor.
+    """
+    count = len(rows) if n is None else n
+    gram = moments(rows, rows) * (len(rows) / count)
+    ridge = max(RIDGE * float(gram.trace()) / count, 1e-30)
     gram.diagonal().add_(ridge)
     return gram, ridge
-
-
-def _rows(x: Tensor, missing: Tensor, node: Node) -> tuple[Tensor, Tensor]:
-    """What a layer reads, shape (rows, weights of one output), and what it misses, shape (rows, outputs)."""
-    if node.op != "conv2d":
-        chosen = sample(len(x))
-        return x[chosen].double(), missing[chosen].double()
-    places = missing[0, 0].numel()
-    chosen = sample(len(x) * places)
-    patches = []
-    for first in range(0, len(x), CHUNK):
-        unfolded = F.unfold(
-            x[first : first + CHUNK], node["kernel_size"], node["dilation"], node["padding"], node["stride"]
-        )
-        here = chosen[(chosen >= first * places) & (chosen < (first + CHUNK) * places)]
-        patches.append(unfolded.transpose(1, 2).flatten(0, 1)[here - first * places].double())
-    return torch.cat(patches), missing.flatten(2).transpose(1, 2).flatten(0, 1)[chosen].double()
-
-
-def _fit(a: Tensor, y: Tensor, *, intercept: bool) -> tuple[Tensor, Tensor]:
-    """Ridge regression of y on a: (weights, shape (outputs, columns); shift, shape (outputs,))."""
-    mean_a, mean_y = (a.mean(0), y.mean(0)) if intercept else (torch.zeros_like(a[0]), torch.zeros_like(y[0]))
-    a, y = a - mean_a, y - mean_y
-    weights = torch.linalg.solve(covariance(a)[0], a.T @ y / len(a)).T
-    return weights, mean_y - weights @ mean_a

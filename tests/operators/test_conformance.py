@@ -110,7 +110,7 @@ def run_sequence(graph: Graph, seed: int, picks: list[int], names: list[str]) ->
     assert [applied.site for applied in current.history] == sites
     with torch.no_grad():
         assert current.module().eval()(inputs).isfinite().all()
-    again = apply_sites(start, sites, generator=generator(0))
+    again = apply_sites(start, sites, generator=generator(0), calibration=calibration)
     assert again.graph == current.graph
     assert Network.from_bytes(current.to_bytes()).content_hash == current.content_hash
 

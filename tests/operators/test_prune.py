@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from rlnas.errors import OperatorError
 from rlnas.graph import Graph, Site
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, drift
-from rlnas.operators.compensate import MAX_ROWS, capture, compensate, sample
-from rlnas.operators.prune import PruneChannels
+from rlnas.operators.compensate import compensate
+from rlnas.operators.patches import MAX_ROWS, rows, sample
 from rlnas.operators.widen import Widen
 from rlnas.spaces import conv_stages
 from tests.graphs import Builder
@@ -47,8 +48,8 @@ def chain(*, norm: bool, flat: bool = False) -> Graph:
 def with_changes(network: Network, **changes: Any) -> Network:
     """Some rows of some tensors set; ``conv1__weight={3: 0.0}`` sets row 3 of ``conv1.weight``."""
     tensors = {name: tensor.clone() for name, tensor in network.tensors.items()}
-    for name, rows in changes.items():
-        for row, value in rows.items():
+    for name, changed in changes.items():
+        for row, value in changed.items():
             tensors[name.replace("__", ".")][row] = value
     return Network(network.graph, tensors)
 
@@ -115,21 +116,6 @@ def test_half_of_the_duplicates_go_and_the_function_stays(anchor: str, flat: boo
 def test_fit_chooses_better_than_magnitude() -> None:
     """On random networks, with the same refit afterwards."""
 
-    class ByMagnitude(PruneChannels):
-        def tensors(self, network: Network, site: Site, edit: Any, **arguments: Any) -> Any:
-            group = network.graph.channels.of(site.anchor)
-            assert group is not None
-            from rlnas.operators.importance import kept_by_magnitude
-            from rlnas.operators.remap import axis_index, remap
-
-            maps = kept_by_magnitude(network, group, edit.plan["lengths"])
-            values = remap(network, maps, noise=0.0, generator=generator(0))
-            channels = network.graph.channels
-            kept = {id: axis_index(channels.rows[id]["out"], channels.lengths, maps) for id in group.readers}
-            return type(super().tensors(network, site, edit, **arguments))(
-                compensate(network, edit.graph, values, group.readers, arguments["calibration"], kept=kept)
-            )
-
     ratios = []
     for seed in range(12):
         graph = chain(norm=seed % 2 == 0, flat=seed % 3 == 0)
@@ -137,8 +123,10 @@ def test_fit_chooses_better_than_magnitude() -> None:
         for anchor in ("conv1", "conv2"):
             site = Site("prune_channels", anchor, None, 0.5)
             fitted, plain = (
-                operator.apply(network, site, generator=generator(0), calibration=calibration)
-                for operator in (PRUNE, ByMagnitude())
+                operator.apply(
+                    network, replace(site, operator=operator.name), generator=generator(0), calibration=calibration
+                )
+                for operator in (PRUNE, OPERATORS["prune_channels_magnitude"])
             )
             held_out = make_inputs(graph, seed + 2, n=128)
             ratios.append(drift(network, fitted, held_out) / drift(network, plain, held_out))
@@ -206,12 +194,12 @@ def test_the_layer_that_is_refitted_comes_closer_to_what_it_was(graph_seed: int,
     """Least squares: on the inputs it is fitted to, the first refitted layer cannot miss more than before."""
     graph = chain(norm=graph_seed % 2 == 0, flat=graph_seed % 3 == 0)
     network, inputs = make_network(graph, seed), make_inputs(graph, seed, n=40)
-    wanted = capture(network, ["conv2"], inputs)["conv2"][1]
+    wanted = rows(network, ["conv2"], inputs)["conv2"].made
     noise = 0.2 * torch.randn(network.tensors["conv1.weight"].shape, generator=generator(seed), dtype=torch.float64)
     spoiled = {**network.tensors, "conv1.weight": network.tensors["conv1.weight"] + noise}
     refitted = compensate(network, graph, spoiled, ["conv2"], inputs)
     errors = [
-        float((capture(Network(graph, t), ["conv2"], inputs)["conv2"][1] - wanted).square().mean())
+        float((rows(Network(graph, t), ["conv2"], inputs)["conv2"].made - wanted).square().mean())
         for t in (spoiled, refitted)
     ]
     assert errors[1] <= errors[0]
@@ -219,10 +207,10 @@ def test_the_layer_that_is_refitted_comes_closer_to_what_it_was(graph_seed: int,
 
 def test_rows_are_spread_over_all_places_of_a_map() -> None:
     """Every sixteenth row of 32 x 32 maps would be columns 0 and 16 only."""
-    rows = sample(256 * 1024)
-    assert len(rows) == MAX_ROWS and len(set(rows.tolist())) == MAX_ROWS
-    assert torch.bincount(rows % 32, minlength=32).min() > 0.8 * MAX_ROWS / 32
-    assert torch.equal(sample(100), torch.arange(100)) and torch.equal(rows, sample(256 * 1024))
+    chosen = sample(256 * 1024)
+    assert len(chosen) == MAX_ROWS and len(set(chosen.tolist())) == MAX_ROWS
+    assert torch.bincount(chosen % 32, minlength=32).min() > 0.8 * MAX_ROWS / 32
+    assert torch.equal(sample(100), torch.arange(100)) and torch.equal(chosen, sample(256 * 1024))
 
 
 def test_a_grouped_layer_that_becomes_depthwise_is_refitted_block_by_block() -> None:
