@@ -97,6 +97,8 @@ def attend(
     transposed: bool = False,
 ) -> bool:
     """Write attention down as one node; False if its operands are not heads side by side."""
+    if tracer.literal:
+        return False
     q, k, v = find_heads(tracer, query), find_heads(tracer, key, transposed=transposed), find_heads(tracer, value)
     if not q or not k or not v or q.repeated != 1 or (k.heads, k.repeated) != (v.heads, v.repeated):
         return False

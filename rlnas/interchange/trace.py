@@ -92,10 +92,14 @@ class Tracer(TorchFunctionMode):
         module: The module that runs; its tensors' names become those of nodes.
         handlers: What writes down each function, by its plain name.
         opaque: True if functions that are not known become black boxes.
+        literal: True if every step is written down as it is, memory layouts included, where a shorter form with the
+            same values would round differently.
     """
 
-    def __init__(self, module: nn.Module, handlers: dict[str, Handler], *, opaque: bool) -> None:
+    def __init__(self, module: nn.Module, handlers: dict[str, Handler], *, opaque: bool, literal: bool = False) -> None:
         super().__init__()
+        self.literal = literal
+        self._layouts: dict[str, tuple[int, ...]] = {}
         self.nodes: list[Node] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: dict[str, Tensor] = {}
@@ -296,7 +300,7 @@ class Tracer(TorchFunctionMode):
     def _operand(self, traced: Traced, *, broadcast: bool = False) -> Value:
         shape, rank = self.shapes[traced.node], traced.tensor.dim()
         if traced.positions is None:
-            return Value(traced.node, shape, Sample(None, shape), rank)
+            return Value(self._laid_out(traced.node, traced, Sample(None, shape)), shape, Sample(None, shape), rank)
         positions = traced.positions
         if broadcast:
             for axis in range(positions.dim()):
@@ -313,7 +317,37 @@ class Tracer(TorchFunctionMode):
             return self._operand(Traced(value.node, again(places), traced.tensor), broadcast=broadcast)
         if node is None:
             raise GraphError(f"its input is a rearrangement of {traced.node} that is not understood")
-        return Value(node, sample.shape, sample, rank)
+        return Value(self._laid_out(node, traced, sample), sample.shape, sample, rank)
+
+    def _laid_out(self, node: str, traced: Traced, sample: Sample) -> str:
+        """Id of a node whose value lies in memory as the running module's does, if that counts."""
+        if not self.literal:
+            return node
+        shape = (BATCH, *self.shapes[node])
+        wanted = _batch_first(traced.tensor, sample)
+        if wanted.shape != shape or not wanted.is_contiguous():
+            return node
+        if all(x == y or size == 1 for size, x, y in zip(shape, wanted.stride(), self._layout(node), strict=True)):
+            return node
+        key = (node, b"contiguous", ())
+        if key not in self.views:
+            self.views[key] = self.add("contiguous", (node,))
+        return self.views[key]
+
+    def _layout(self, node: str) -> tuple[int, ...]:
+        """Strides of a batch of a node's values."""
+        if node not in self._layouts:
+            shape = (BATCH, *self.shapes[node])
+            found = next(n for n in reversed(self.nodes) if n.id == node)
+            made = torch.empty(shape, device="meta")
+            if OPS[found.op].view and found.inputs and found.op != "opaque":
+                source = found.inputs[0]
+                before = torch.empty_strided((BATCH, *self.shapes[source]), self._layout(source), device="meta")
+                call = OPS[found.op].call
+                assert call is not None
+                made = eval(call(found, ("x",)), {"torch": torch, "x": before})
+            self._layouts[node] = made.stride()
+        return self._layouts[node]
 
     def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
         """Id of a node that makes a view; None if no short way is known, nor a long one if the view is a whole."""
@@ -393,6 +427,8 @@ class Tracer(TorchFunctionMode):
         if tuple(out.shape) != expected:
             raise GraphError(f"its result has the shape {tuple(out.shape)}, not {expected} as expected")
         plain = at == 0 and merged == 1
+        if self.literal:
+            self._layouts[node] = _batch_first(out, Sample(None, shape, at, merged)).stride()
         self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged), out))
 
     def add(self, op: str, inputs: Iterable[str], *, name: str = "", **attrs: Any) -> str:
@@ -434,6 +470,14 @@ class Tracer(TorchFunctionMode):
                 owner = f" in {owner}" if owner else ""
             frame = frame.f_back
         return GraphError(f"cannot take in {type(self._module).__name__}{owner}{place}: {what}")
+
+
+def _batch_first(tensor: Tensor, sample: Sample) -> Tensor:
+    """A tensor of the running module with the batch in front."""
+    if sample.merged > 1:
+        at, shape = sample.batch, tensor.shape
+        tensor = tensor.view(*shape[:at], BATCH, sample.merged, *shape[at + 1 :])
+    return tensor.movedim(sample.batch, 0)
 
 
 SHORT = {

@@ -217,6 +217,13 @@ ROWS = (
         source=lambda node, shapes: f"nn.Dropout({node['p']!r})",
         attributes={"p": 0.5},
     ),
+    Op(
+        "contiguous",
+        "other",
+        lambda node, shapes: shapes[0],
+        call=lambda node, names: f"{names[0]}.contiguous()",
+        idempotent=True,
+    ),
     Op("identity", "other", lambda node, shapes: shapes[0], call=lambda node, names: names[0], view=True),
     Op(
         "opaque",
