@@ -139,35 +139,50 @@ class Network:
 
     # ------------------------------------------------------------------------------------------------------- files
 
-    def to_bytes(self) -> bytes:
-        """Safetensors with the graph and the history as metadata; holds no code."""
+    def to_bytes(self, *, places: Mapping[str, str] | None = None) -> bytes:
+        """Safetensors with the graph and the history as metadata; holds no code.
+
+        Args:
+            places: Names that tensors have in the file; they may differ from their own by dots for underscores.
+        """
         history = json.dumps([applied.to_json() for applied in self.history])
         metadata = {"graph": json.dumps(self.graph.to_json()), "history": history}
-        return save_tensors({name: tensor.detach().contiguous() for name, tensor in self.tensors.items()}, metadata)
+        named = {(places or {}).get(name, name): tensor.detach().contiguous() for name, tensor in self.tensors.items()}
+        return save_tensors(named, metadata)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Network:
+    def from_bytes(cls, data: bytes, *, graph: Graph | None = None) -> Network:
         """Inverse of `to_bytes`.
 
+        Args:
+            graph: The graph, for weights that come without one, such as those that an exported module saves after
+                more training.
+
         Raises:
-            GraphError: If the bytes are damaged or hold no graph.
+            GraphError: If the bytes are damaged, hold no graph, or do not fit the one given.
         """
         try:
             tensors = load_tensors(data)
             size = int.from_bytes(data[:8], "little")
-            metadata = json.loads(data[8 : 8 + size])["__metadata__"]
-            graph = Graph.from_json(json.loads(metadata["graph"]))
-            history = tuple(Applied.from_json(entry) for entry in json.loads(metadata["history"]))
+            metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+            found = graph or Graph.from_json(json.loads(metadata["graph"]))
+            history = tuple(Applied.from_json(entry) for entry in json.loads(metadata.get("history", "[]")))
         except (SafetensorError, ValueError, KeyError, TypeError, OperatorError) as error:
             raise GraphError(f"not a stored network ({error})") from None
-        return cls(graph, tensors, history)
+        names = {name.replace(".", "_"): name for name in tensor_specs(found)}
+        own = {n if n in names.values() else names.get(n.replace(".", "_"), n): t for n, t in tensors.items()}
+        return cls(found, own, history)
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``graph.json`` and ``weights.safetensors`` into a folder, made if need be."""
+    def save(self, folder: str | Path, *, places: Mapping[str, str] | None = None) -> None:
+        """Write ``graph.json`` and ``weights.safetensors`` into a folder, made if need be.
+
+        Args:
+            places: As `to_bytes`.
+        """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         (path / GRAPH_FILE).write_text(json.dumps(self.graph.to_json(), indent=1) + "\n")
-        (path / WEIGHTS_FILE).write_bytes(self.to_bytes())
+        (path / WEIGHTS_FILE).write_bytes(self.to_bytes(places=places))
 
     @classmethod
     def load(cls, folder: str | Path) -> Network:
@@ -179,12 +194,12 @@ class Network:
         path = Path(folder)
         try:
             graph = Graph.from_json(json.loads((path / GRAPH_FILE).read_text()))
-            network = cls.from_bytes((path / WEIGHTS_FILE).read_bytes())
+            data = (path / WEIGHTS_FILE).read_bytes()
         except OSError as error:
             raise GraphError(f"no network in {path}: {error.strerror} ({error.filename})") from None
         except ValueError as error:
             raise GraphError(f"{path / GRAPH_FILE} is not JSON: {error}") from None
-        return cls(graph, network.tensors, network.history)
+        return cls.from_bytes(data, graph=graph)
 
 
 def tensor_specs(graph: Graph) -> dict[str, Param]:

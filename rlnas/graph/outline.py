@@ -253,7 +253,9 @@ def _stages(graph: Graph, units: list[_Unit]) -> dict[int, int]:
         if not unit.block:
             continue
         shape = graph.shapes[unit.nodes[-1]]
-        joins = any(graph.node(id).op == "concat" for id in unit.nodes)
+        ops = [graph.node(id).op for id in unit.nodes]
+        summed = len(ops) - ops[::-1].index("add") if "add" in ops else 0
+        joins = "concat" in ops[summed:]
         this = (shape[1:] if len(shape) == 3 else shape[:-1], None if joins else _width(shape))
         stage += this != before
         before = this

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 
 from rlnas.graph.facts import shared
 from rlnas.graph.graph import Graph
@@ -10,7 +11,7 @@ from rlnas.graph.node import Node, Shape
 from rlnas.graph.ops import OPS
 from rlnas.graph.order import reading_order
 from rlnas.graph.outline import WEIGHTY, Group, flattened_concats, outline
-from rlnas.graph.table.attention import HELPER
+from rlnas.graph.table.attention import FULL_HELPER, HELPER
 from rlnas.graph.wrap import WIDTH, statement
 
 INDENT = 8
@@ -25,25 +26,45 @@ def to_source(graph: Graph, *, class_name: str = "Network", docstring: str | Non
         class_name: Name of the class.
         docstring: Put under the class line, if given.
     """
+    return with_imports(class_source(graph, class_name=class_name, docstring=docstring))
+
+
+def with_imports(text: str) -> str:
+    """Classes with what they need above them."""
+    if re.search(r"[ (]attention\(", text):
+        full = re.search(r"\b(kind|kv_heads)=", text)
+        text = f"{FULL_HELPER if full else HELPER}\n\n{text}"
+    functional = "import torch.nn.functional as F\n" if "F." in text else ""
+    return f"import torch\n{functional}from torch import nn\n\n\n{text}"
+
+
+def class_source(
+    graph: Graph, *, class_name: str, docstring: str | None = None, modules: Mapping[str, str] | None = None
+) -> str:
+    """Text of the class alone.
+
+    Args:
+        modules: Text that makes the module of a node, for nodes whose op has none of its own.
+    """
     groups = outline(graph)
     lines = [f"class {class_name}(nn.Module):"]
     if docstring:
         lines += [f'    """{docstring}"""', ""]
     lines += ["    def __init__(self) -> None:", "        super().__init__()"]
-    made = [(group, [text for id in group.nodes for text in _constructor(graph, id)]) for group in groups]
+    made = [
+        (group, [text for id in group.nodes for text in _constructor(graph, id, modules or {})]) for group in groups
+    ]
     lines += _paragraphs(graph, made)
     lines += ["", "    def forward(self, x: torch.Tensor) -> torch.Tensor:"]
     lines += _paragraphs(graph, list(_Forward(graph, groups).paragraphs()))
-    body = "\n".join(lines) + "\n"
-    if any(node.op == "attention" for node in graph.nodes):
-        body = HELPER + "\n\n" + body
-    functional = "import torch.nn.functional as F\n" if "F." in body else ""
-    return f"import torch\n{functional}from torch import nn\n\n\n{body}"
+    return "\n".join(lines) + "\n"
 
 
-def _constructor(graph: Graph, id: str) -> list[str]:
+def _constructor(graph: Graph, id: str, modules: Mapping[str, str]) -> list[str]:
     """Lines that make the module of a node, if it has one."""
     node = graph.node(id)
+    if id in modules:
+        return statement(f"self.{id} = ", modules[id], indent=INDENT)
     source = OPS[node.op].source
     if source is None or shared(node) is not None:
         return []
@@ -231,4 +252,4 @@ def _joined(text: str) -> bool:
     return False
 
 
-__all__ = ["reading_order", "to_source"]
+__all__ = ["class_source", "reading_order", "to_source", "with_imports"]

@@ -12,7 +12,10 @@ from rlnas.network import Network, tensor_specs
 
 SHORT = {"parameter": "constant", "conv_transpose2d": "conv", "opaque": "piece", "reduce": "mean"}
 GENERIC = {"conv", "bn", "norm", "act", "pool", "linear", "fc", "add", "cat", "flatten", "n", "node"}
-STRUCTURED = re.compile(r"(stem|head|transition\d+|(stage\d+_)?block\d+)_")
+STRUCTURED = re.compile(
+    r"(stem|head|transition\d+|(stage\d+_)?block\d+|stage\d+|stage\d+_\d+)_"
+    r"|blocks_\d+_(conv|bn|norm|fc|qkv|query|key|value|key_value|proj|scale|shortcut|gate)(_(conv|bn))?\d*$"
+)
 
 
 def layer_names(graph: Graph) -> dict[str, str]:
@@ -21,15 +24,30 @@ def layer_names(graph: Graph) -> dict[str, str]:
     Names that a person gave (most layers have one that is neither a kind and a number, nor of ours) are kept.
     """
     layers = [node for node in graph.nodes if OPS[node.op].source is not None and shared(node) is None]
-    if sum(not _generic(node.id) for node in layers) > len(layers) / 2:
+    if sum(not is_generic(node.id) for node in layers) > len(layers) / 2:
         return {node.id: node.id for node in graph.nodes}
     groups = outline(graph)
     stems: dict[str, str] = {}
     for group in groups:
-        roles = _roles(graph, group)
-        for id in group.nodes:
-            stems[id] = "_".join(filter(None, (group.name, roles.get(id), _kind(graph, graph.node(id), group))))
+        for id, name in _stems(graph, group).items():
+            stems[id] = "_".join(filter(None, (group.name, name)))
     return _numbered(graph, groups, stems)
+
+
+def role_names(graph: Graph, group: Group) -> dict[str, str]:
+    """Names of a group's nodes by what they do, numbered where several would be the same."""
+    stems = _stems(graph, group)
+    seen: dict[str, int] = {}
+    names = {}
+    for id, stem in stems.items():
+        seen[stem] = seen.get(stem, 0) + 1
+        names[id] = stem if list(stems.values()).count(stem) == 1 else f"{stem}{seen[stem]}"
+    return names
+
+
+def _stems(graph: Graph, group: Group) -> dict[str, str]:
+    roles = _roles(graph, group)
+    return {id: "_".join(filter(None, (roles.get(id), _kind(graph, graph.node(id), group)))) for id in group.nodes}
 
 
 def _numbered(graph: Graph, groups: Iterable[Group], stems: Mapping[str, str]) -> dict[str, str]:
@@ -48,9 +66,10 @@ def _numbered(graph: Graph, groups: Iterable[Group], stems: Mapping[str, str]) -
     return names
 
 
-def _generic(id: str) -> bool:
+def is_generic(id: str) -> bool:
+    """True for a name that says nothing but a kind or a position, or that is of ours."""
     stem = id.rstrip("0123456789").rstrip("_")
-    return stem in OPS or stem in GENERIC or STRUCTURED.match(id) is not None
+    return stem in OPS or stem in GENERIC or STRUCTURED.match(id) is not None or re.search(r"_\d+$", id) is not None
 
 
 def _kind(graph: Graph, node: Node, group: Group) -> str:
@@ -128,7 +147,11 @@ def _layers(graph: Graph, ids: Iterable[str]) -> list[str]:
 
 def tidy(network: Network) -> Network:
     """The same network with names that speak."""
-    names = layer_names(network.graph)
+    return renamed(network, layer_names(network.graph))
+
+
+def renamed(network: Network, names: Mapping[str, str]) -> Network:
+    """The same network with other ids of its nodes."""
     nodes = []
     for node in network.graph.nodes:
         attrs = tuple((k, names[str(v)] if k == "shares" else v) for k, v in node.attrs)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from rlnas.errors import ExportError, unknown_name
-from rlnas.graph import Graph, to_source
-from rlnas.interchange.names import tidy
+from rlnas.graph import Graph
+from rlnas.interchange.names import renamed, tidy
 from rlnas.interchange.onnx import write_onnx
+from rlnas.interchange.structure import structured
 from rlnas.network import GRAPH_FILE, WEIGHTS_FILE, Network
 
 SOURCE_FILE = "model.py"
@@ -26,7 +27,7 @@ FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Files of each format."""
 
-HEADER = '''"""A network designed by rlnas; it needs torch and safetensors only.
+HEADER = '''"""A network written by rlnas; it needs torch and safetensors only.
 
 Input: {inputs}.
 Output: {outputs}.
@@ -88,12 +89,15 @@ def export(
             raise ExportError(unknown_name("format", name, FORMATS))
     files = tuple(dict.fromkeys(file for name in wanted for file in FORMATS[name]))
     neat, difference = tidy(network), None
+    structure = structured(neat.graph)
+    neat = renamed(neat, structure.ids)
     with replaced(folder) as partial:
         if ONNX_FILE in files:
             difference = write_onnx(neat, partial / ONNX_FILE)
-        neat.save(partial)
+        neat.save(partial, places=structure.places)
         if SOURCE_FILE in files:
-            (partial / SOURCE_FILE).write_text(model_text(neat.graph, inputs=inputs, outputs=outputs))
+            text = model_text(structure.source, neat.graph, inputs=inputs, outputs=outputs)
+            (partial / SOURCE_FILE).write_text(text)
         for name in {GRAPH_FILE, WEIGHTS_FILE}.difference(files):
             (partial / name).unlink()
     return Exported(neat, files, difference)
@@ -144,9 +148,9 @@ def write_model(network: Network, folder: str | Path, *, inputs: str, outputs: s
     return export(network, folder, inputs=inputs, outputs=outputs).network
 
 
-def model_text(graph: Graph, *, inputs: str | None = None, outputs: str | None = None) -> str:
+def model_text(source: str, graph: Graph, *, inputs: str | None = None, outputs: str | None = None) -> str:
     """Text of ``model.py``."""
-    source = to_source(graph).replace(
+    source = source.replace(
         "from torch import nn\n", "from safetensors.torch import load_file\nfrom torch import nn\n", 1
     )
     shape = ", ".join(map(str, graph.output_shape))

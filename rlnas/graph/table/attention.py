@@ -33,7 +33,15 @@ def _call(node: Node, names: tuple[str, ...]) -> str:
     )
 
 
-HELPER = '''def attention(q, k, v, *, heads, scale, kv_heads=None, causal=False, kind="sdpa"):
+HELPER = '''def attention(q, k, v, *, heads, scale, causal=False):
+    """Attention of several heads; q, k and v have the shape (batch, tokens, heads * width)."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+    return y.transpose(1, 2).flatten(2)
+'''
+"""What `to_source` prints above a network that attends."""
+
+FULL_HELPER = '''def attention(q, k, v, *, heads, scale, kv_heads=None, causal=False, kind="sdpa"):
     """Attention of several heads; q, k and v have the shape (batch, tokens, heads * width)."""
     kv_heads = kv_heads or heads
     q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -51,7 +59,7 @@ HELPER = '''def attention(q, k, v, *, heads, scale, kv_heads=None, causal=False,
         y = F.softmax(scores, dim=-1) @ v
     return y.transpose(1, 2).flatten(2)
 '''
-"""What `to_source` prints above a network that attends."""
+"""The same above one whose heads share keys and values, or that writes attention out."""
 
 
 def _macs(node: Node, shapes: Shapes, out: Shape) -> int:
