@@ -45,6 +45,8 @@ def apply_operator(words: Sequence[str]) -> int:
         return 0
     torch.set_num_threads(1)
     operator = get_operator(given.operator)
+    if operator.needs_calibration and not given.calibration:
+        raise ConfigError(f"{operator.name} needs training inputs: --calibration DATA, a task or an .npz file")
     folder = target_folder(given.to, known={file for files in FORMATS.values() for file in files}, force=given.force)
     network = read_network(given)
     site = choose_site(network.graph, operator, given.site, target=given.target, amount=given.amount)

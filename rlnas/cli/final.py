@@ -12,13 +12,14 @@ from typing import Any
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.stages import candidate_of
 from rlnas.envs import Problem
-from rlnas.errors import RunError
+from rlnas.errors import ExportError, RunError
 from rlnas.evaluation import Candidate, Service, TrainingEvaluator
-from rlnas.interchange import write_model
+from rlnas.interchange import export, onnx_excuse
 from rlnas.latency import Latency
 from rlnas.network import Network
 from rlnas.report.statistics import Estimate, mean_interval
 from rlnas.runs import RunDirectory
+from rlnas.tasks import Task
 
 FRESH_SEED = 1_000_003
 """Distance between the search's seed and the fresh ones."""
@@ -147,15 +148,14 @@ def train_to_the_end(
     return [Finished(*row) for row in zip(winners, networks, accuracies, latencies, strict=True)]
 
 
-def write_best(finished: Finished, *, run: RunDirectory, problem: Problem) -> None:
-    """Put the final network into ``best/`` with its figures."""
+def write_best(finished: Finished, *, run: RunDirectory, problem: Problem) -> str | None:
+    """Put the final network into ``best/`` with its figures; as ONNX too, where that can be.
+
+    Returns:
+        Why there is no ``model.onnx``; None if there is one.
+    """
     task, graph, winner = problem.service.task, finished.network.graph, finished.winner
-    neat = write_model(
-        finished.network,
-        run.best,
-        inputs=task.input_description,
-        outputs=f"logits of {task.n_classes} classes, shape (N, {task.n_classes})",
-    )
+    neat, excuse = _written(finished.network, run.best, task)
     run.write_json(
         run.best / "metrics.json",
         {
@@ -176,3 +176,19 @@ def write_best(finished: Finished, *, run: RunDirectory, problem: Problem) -> No
             "input": task.input_description,
         },
     )
+    return excuse
+
+
+def _written(network: Network, folder: Path, task: Task) -> tuple[Network, str | None]:
+    """Write a network's files; returns it under the names in them, and why it is not there as ONNX."""
+    words = {
+        "inputs": task.input_description,
+        "outputs": f"logits of {task.n_classes} classes, shape (N, {task.n_classes})",
+    }
+    excuse = onnx_excuse()
+    if excuse is None:
+        try:
+            return export(network, folder, formats=("python", "graph", "onnx"), **words).network, None
+        except ExportError as error:
+            excuse = str(error)
+    return export(network, folder, **words).network, excuse

@@ -21,6 +21,7 @@ from rlnas.controllers import make_controller
 from rlnas.envs import MorphVecEnv, Problem, make_problem
 from rlnas.errors import LimitError
 from rlnas.evaluation import Candidate
+from rlnas.interchange import ONNX_FILE
 from rlnas.latency import TorchMeter
 from rlnas.network import Network
 from rlnas.runs import RunDirectory
@@ -174,7 +175,7 @@ def _search(
         finished = train_to_the_end(winners, problem=problem, settings=settings, recipe=_recipe(settings))
         progress.finish()
     found = {name: read_evaluations(run.events, stage) for stage, name in searches.items()}
-    _keep_best(finished, run=run, problem=problem, settings=settings)
+    excuse = _keep_best(finished, run=run, problem=problem, settings=settings)
     write_report(
         run,
         problem=problem,
@@ -185,6 +186,8 @@ def _search(
         console=console,
         begun=begun,
     )
+    if excuse is not None:
+        console.print(f"no {run.best / ONNX_FILE}: {excuse}")
 
 
 def _winners(run: RunDirectory, settings: SearchSettings, problem: Problem, searches: dict[str, str]) -> list[Winner]:
@@ -204,7 +207,9 @@ def _start_is_allowed(problem: Problem) -> bool:
     return problem.space.limits.met_by(problem.space.start)
 
 
-def _keep_best(finished: list[Finished], *, run: RunDirectory, problem: Problem, settings: SearchSettings) -> None:
+def _keep_best(
+    finished: list[Finished], *, run: RunDirectory, problem: Problem, settings: SearchSettings
+) -> str | None:
+    """Write the controller's network; returns why there is no ONNX file of it, if there is none."""
     own = [f for f in finished if f.winner.name == settings.controller.name]
-    if own:
-        write_best(own[0], run=run, problem=problem)
+    return write_best(own[0], run=run, problem=problem) if own else None

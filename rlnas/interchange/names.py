@@ -12,10 +12,11 @@ from rlnas.network import Network, tensor_specs
 
 SHORT = {"parameter": "constant", "conv_transpose2d": "conv", "opaque": "piece", "reduce": "mean"}
 GENERIC = {"conv", "bn", "norm", "act", "pool", "linear", "fc", "add", "cat", "flatten", "n", "node"}
-STRUCTURED = re.compile(
-    r"(stem|head|transition\d+|(stage\d+_)?block\d+|stage\d+|stage\d+_\d+)_"
-    r"|blocks_\d+_(conv|bn|norm|fc|qkv|query|key|value|key_value|proj|scale|shortcut|gate)(_(conv|bn))?\d*$"
+STRUCTURED = re.compile(r"(stem|head|transition\d+|(stage\d+_)?block\d+|stage\d+|stage\d+_\d+)_")
+BLOCKS = re.compile(
+    r"blocks_\d+_((shortcut|gate)_)?(conv|bn|norm|fc|qkv|query|key|value|key_value|proj|scale|dropout)\d*$"
 )
+"""Our names in blocks of one stage, which a person may well have given too."""
 
 
 def layer_names(graph: Graph) -> dict[str, str]:
@@ -23,8 +24,10 @@ def layer_names(graph: Graph) -> dict[str, str]:
 
     Names that a person gave (most layers have one that is neither a kind and a number, nor of ours) are kept.
     """
-    layers = [node for node in graph.nodes if OPS[node.op].source is not None and shared(node) is None]
-    if sum(not is_generic(node.id) for node in layers) > len(layers) / 2:
+    layers = [node.id for node in graph.nodes if OPS[node.op].source is not None and shared(node) is None]
+    ours = any(re.match("(stem|head)_", id) for id in layers)
+    given = [id for id in layers if not is_generic(id) and not (ours and BLOCKS.match(id))]
+    if len(given) > len(layers) / 2:
         return {node.id: node.id for node in graph.nodes}
     groups = outline(graph)
     stems: dict[str, str] = {}

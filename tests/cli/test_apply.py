@@ -107,6 +107,7 @@ def test_a_refused_edit_leaves_no_folder(inside: Inside) -> None:
         (("widen", "first", "--target=nowhere"), ["no node 'nowhere'"]),
         (("widen",), ["SITE"]),
         (("widen", "first", "second"), ["second"]),
+        (("prune_channels_taylor", "second"), ["prune_channels_taylor needs training inputs: --calibration DATA"]),
         (("prune_channels", "second", "--calibration=digit"), ["digit", "digits"]),
         (("prune_channels", "second", "--calibration=no.npz"), ["there is no file no.npz"]),
         (("prune_channels", "second", "--calibration=wrong.npz"), ["(3, 8, 8)", "(1, 8, 8)"]),

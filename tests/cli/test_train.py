@@ -62,6 +62,7 @@ def test_run_directory_is_complete(finished: Path) -> None:
         "graph.json",
         "weights.safetensors",
         "model.py",
+        "model.onnx",
         "metrics.json",
     }
     assert yaml.safe_load((finished / "config.yaml").read_text())["reward"]["cost"] == "macs"

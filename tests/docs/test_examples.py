@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlnas.cli.main import main
 from rlnas.cli.parse import parse_search
 from rlnas.cli.stages import controller_arguments
 from rlnas.controllers import CONTROLLERS
@@ -60,6 +62,43 @@ def test_examples_with_the_best_network_run_without_rlnas(page: Path, finished: 
             run(WITHOUT_RLNAS + block, finished / "runs" / "digits_ppo-001" / "best", "-I")
 
 
+NET = "# net.py\n"
+"""First line of a Python block that commands name as a file."""
+
+
+def test_commands_with_networks_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of each page in order; what the guide shows of their output is what they print."""
+    (source,) = [block for page in PAGES for block in blocks(page, "python") if block.startswith(NET)]
+    shown = {
+        line for page in PAGES if page.name == "networks.md" for b in blocks(page, "text") for line in b.splitlines()
+    }
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    printed = ""
+    for page in PAGES:
+        folder = tmp_path / page.name
+        shutil.copytree(finished / "runs", folder / "runs")
+        (folder / "net.py").write_text(source)
+        monkeypatch.chdir(folder)
+        for words in commands(page):
+            if words[:2] in (["rlnas", "show"], ["rlnas", "apply"], ["rlnas", "export"]):
+                with pytest.raises(SystemExit) as leaving:
+                    main(words[1:])
+                done = capsys.readouterr()
+                assert leaving.value.code == 0, done.err
+                printed += done.out
+        if page.name == "networks.md":
+            printed += (folder / "out" / "model.py").read_text()
+    assert not [line for line in shown if rounded(line) not in rounded(printed)]
+
+
+def rounded(text: str) -> str:
+    """The text without the digits of what rounding changes from one machine to another."""
+    return re.sub(r"\d\.\d\de[+-]\d\d", "#", text)
+
+
 def test_every_page_has_examples() -> None:
     assert all(blocks(page, "python") for page in PAGES)
 
@@ -82,6 +121,8 @@ def check(words: list[str]) -> None:
             check_settings(options)
         case ["rlnas", "resume", run_directory]:
             assert run_directory.startswith("runs/")
+        case ["rlnas", "show" | "apply" | "export", *_]:
+            pass  # test_commands_with_networks_run runs them
         case ["make", target, *_]:
             assert f"\n{target}: " in Path("Makefile").read_text()
         case ["wandb", "sweep", path]:
