@@ -50,14 +50,17 @@ def replace_node(graph: Graph, node: Node) -> Graph:
 def bypass(graph: Graph, id: str, source: str) -> Graph:
     """Let everything that reads ``id`` read ``source``, and drop what nothing reads any more."""
     output = source if graph.output == id else graph.output
-    edited = [_reread(node, id, source) for node in graph.sorted_nodes]
-    read = {output}
-    kept = []
-    for node in reversed(edited):
+    return Graph(tuple(alive([_reread(node, id, source) for node in graph.sorted_nodes], output)), output)
+
+
+def alive(nodes: Iterable[Node], output: str) -> list[Node]:
+    """Those of some nodes in topological order that the output depends on."""
+    read, kept = {output}, []
+    for node in reversed(list(nodes)):
         if node.id in read:
             read.update(node.inputs)
             kept.append(node)
-    return Graph(tuple(reversed(kept)), output)
+    return kept[::-1]
 
 
 def _reread(node: Node, old: str, new: str) -> Node:
@@ -83,22 +86,25 @@ def resize(
     Raises:
         GraphError: If a convolution's groups no longer divide its channels.
     """
-    nodes: list[Node] = []
-    for node in graph.sorted_nodes:
-        if node.id in changed:
-            node = node.replace(**changed[node.id])
-        old = graph.shapes[node.id]
-        new = tuple(
-            [_places(row, channels, lengths, size) for row, size in zip(channels.axes[node.id], old, strict=True)]
-        )
-        if min(new) < 1:
-            raise GraphError(f"{node.op} {node.id} would be left without channels")
-        before = channels.rows[node.id].get("before")
-        if before is not None:
-            start = _places(before, channels, lengths, 0)
-            node = node.replace(start=start, stop=start + node["stop"] - node["start"])
-        nodes.append(OPS[node.op].resized(node, old, new) if new != old else node)
-    return Graph(tuple(nodes), graph.output)
+    nodes = [node.replace(**changed[node.id]) if node.id in changed else node for node in graph.sorted_nodes]
+    return Graph(tuple([resized_node(node, graph, channels, lengths) for node in nodes]), graph.output)
+
+
+def resized_node(node: Node, graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Node:
+    """A node whose attributes follow new lengths of cells.
+
+    Raises:
+        GraphError: If nothing would be left of what it makes.
+    """
+    old = graph.shapes[node.id]
+    new = tuple([_places(row, channels, lengths, size) for row, size in zip(channels.axes[node.id], old, strict=True)])
+    if min(new, default=1) < 1:
+        raise GraphError(f"{node.op} {node.id} would be left without channels")
+    before = channels.rows[node.id].get("before")
+    if before is not None:
+        start = _places(before, channels, lengths, 0)
+        node = node.replace(start=start, stop=start + node["stop"] - node["start"])
+    return OPS[node.op].resized(node, old, new) if new != old else node
 
 
 def _places(row: Axis | None, channels: Channels, lengths: Mapping[int, int], size: int) -> int:

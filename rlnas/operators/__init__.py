@@ -24,6 +24,11 @@ from rlnas.operators.path import InsertNode, ReplaceIdentity, ReplicateAdd, Spli
 from rlnas.operators.prune import PruneChannels
 from rlnas.operators.remove import RemoveLayer
 from rlnas.operators.residual import InsertResidual
+from rlnas.operators.shrink_branch import RemoveBranch
+from rlnas.operators.shrink_groups import MoreGroups
+from rlnas.operators.shrink_heads import PruneHeads, ShrinkValues
+from rlnas.operators.shrink_kernel import ShrinkKernel
+from rlnas.operators.shrink_keys import ShrinkKeys
 from rlnas.operators.skip import AddSkip
 from rlnas.operators.widen import Widen
 
@@ -36,6 +41,7 @@ OPERATORS: dict[str, Operator] = {
         *(ExpandInvertedResidual(), DenseGrowth()),
         *(AddHeads(), WidenValues(), WidenKeys(), WidenHidden(), InsertLayer()),
         *(PruneChannels(), RemoveLayer(), *map(PruneChannels, ("magnitude", "batch_norm_scale", "taylor"))),
+        *(RemoveBranch(), ShrinkKernel(), MoreGroups(), PruneHeads(), ShrinkValues(), ShrinkKeys()),
     )
 }
 """All operators by name."""

@@ -36,7 +36,7 @@ class RemoveLayer(Operator):
         if site.amount != 1:
             return "the amount is 1"
         if node.op == "add":
-            return None if _shortcut(graph, site.anchor) else "none of its inputs is a shortcut around the others"
+            return None if shortcut(graph, site.anchor) else "none of its inputs is a shortcut around the others"
         if OPS[node.op].family not in ("conv", "linear"):
             return f"{node.op} is neither a layer with weights nor a residual add"
         if graph.shapes[site.anchor] != graph.input_shapes(site.anchor)[0]:
@@ -50,7 +50,7 @@ class RemoveLayer(Operator):
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
         node = graph.node(site.anchor)
-        source = _shortcut(graph, site.anchor) if node.op == "add" else node.inputs[0]
+        source = shortcut(graph, site.anchor) if node.op == "add" else node.inputs[0]
         end = site.anchor if node.op == "add" else _end(graph, site.anchor)
         assert source is not None
         return bypass(graph, end, source), {"end": end}
@@ -92,17 +92,18 @@ def _activated(graph: Graph, id: str) -> bool:
     return True
 
 
-def _shortcut(graph: Graph, add: str) -> str | None:
+def shortcut(graph: Graph, add: str) -> str | None:
     """The input of an add from which all its other inputs are computed."""
     inputs = graph.node(add).inputs
     for candidate in inputs:
         others = [i for i in inputs if i != candidate]
-        if others and all(candidate in _ancestors(graph, other) for other in others):
+        if others and all(candidate in ancestors(graph, other) for other in others):
             return candidate
     return None
 
 
-def _ancestors(graph: Graph, id: str) -> set[str]:
+def ancestors(graph: Graph, id: str) -> set[str]:
+    """All nodes that a node depends on."""
     found: set[str] = set()
     stack = list(graph.node(id).inputs)
     while stack:
