@@ -31,8 +31,8 @@ class Measured(Protocol):
     """What a reward looks at; `rlnas.evaluation.Metrics` is one."""
 
     @property
-    def accuracy(self) -> float:
-        """Share of right answers, in [0, 1]."""
+    def accuracy(self) -> float | None:
+        """Share of right answers, in [0, 1]; None if it was not measured."""
         ...
 
     @property
@@ -60,20 +60,26 @@ class Reference:
         latency_ms: Its latency, if measured.
         n_params: Its parameters.
         macs: Its multiply-accumulates.
+        epochs: Passes over training data behind the accuracies, those that made its weights included, if known.
     """
 
     accuracies: tuple[float, ...]
     latency_ms: float | None
     n_params: int
     macs: int
+    epochs: float | None = None
 
     @classmethod
     def from_metrics(cls, metrics: Sequence[Measured]) -> Reference:
-        """Summarize evaluations of one network: all accuracies, and the median of the measured latencies."""
+        """Summarize evaluations of one network: all accuracies, and the median of the measured latencies.
+
+        Raises:
+            ConfigError: If one of them measured no accuracy.
+        """
         assert metrics, "the start network has no evaluation"
         latencies = [m.latency_ms for m in metrics if m.latency_ms is not None]
         return cls(
-            accuracies=tuple(m.accuracy for m in metrics),
+            accuracies=tuple(_accuracy(m) for m in metrics),
             latency_ms=median(latencies) if latencies else None,
             n_params=metrics[0].n_params,
             macs=metrics[0].macs,
@@ -156,20 +162,24 @@ class Reward:
         return self.cost == "latency_ms" or self.max_latency_ms is not None
 
     def __call__(self, metrics: Measured | None) -> float:
-        """Reward of a network; None, or an accuracy that is no number, stands for a failed evaluation."""
-        if metrics is None or not math.isfinite(metrics.accuracy):
+        """Reward of a network; None, or an accuracy that is not finite, stands for a failed evaluation.
+
+        Raises:
+            ConfigError: If what the reward needs was not measured.
+        """
+        if metrics is None or not math.isfinite(accuracy := _accuracy(metrics)):
             return self.failure_reward
-        assert 0.0 <= metrics.accuracy <= 1.0
+        assert 0.0 <= accuracy <= 1.0
         exponent = _log_penalty(self._known(metrics, self.cost), self.target, self.alpha, self.beta)
         if self.max_latency_ms is not None:
             latency = self._known(metrics, "latency_ms")
             exponent += _log_penalty(latency, self.max_latency_ms, 0.0, OVER_LIMIT_EXPONENT)
-        quality = REWARDS[self.name].quality(metrics.accuracy) / self.scale
+        quality = REWARDS[self.name].quality(accuracy) / self.scale
         return quality * math.exp(max(-_LARGEST_LOG, min(_LARGEST_LOG, exponent)))
 
     def feasible(self, metrics: Measured | None) -> bool:
         """Whether a network may be reported as best: it was evaluated, and its latency is within the limit."""
-        if metrics is None or not math.isfinite(metrics.accuracy):
+        if metrics is None or not math.isfinite(_accuracy(metrics)):
             return False
         return self.max_latency_ms is None or self._known(metrics, "latency_ms") <= self.max_latency_ms
 
@@ -178,9 +188,9 @@ class Reward:
 
         A failed evaluation counts as a network that is never right, at the start network's cost.
         """
-        if metrics is None or not math.isfinite(metrics.accuracy):
+        if metrics is None or not math.isfinite(accuracy := _accuracy(metrics)):
             return {"accuracy": 0.0, f"minus_{self.cost}": -self._known(self.reference, self.cost)}
-        return {"accuracy": metrics.accuracy, f"minus_{self.cost}": -self._known(metrics, self.cost)}
+        return {"accuracy": accuracy, f"minus_{self.cost}": -self._known(metrics, self.cost)}
 
     def _known(self, measured: Measured | Reference, cost: str) -> float:
         value = _cost(measured, cost)
@@ -272,6 +282,15 @@ def _check_options(name: str, cost: str, target: float | None, target_ms: float 
         )
     if beta is not None and target is None and target_ms is None and not REWARDS[name].start_is_target:
         raise ConfigError(f"reward.beta={beta!r} does nothing in the {name} reward without a target: give one")
+
+
+def _accuracy(metrics: Measured) -> float:
+    if metrics.accuracy is None:
+        raise ConfigError(
+            "rewards are paid for accuracy, and this evaluator measures none (scores are no accuracies): let it choose "
+            "what another evaluator trains"
+        )
+    return metrics.accuracy
 
 
 def _cost(measured: Measured | Reference, name: str) -> float | None:

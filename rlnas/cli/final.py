@@ -108,6 +108,7 @@ def judge(
         evaluation, reward = problem.judge([candidate], seed=settings.seed + i * FRESH_SEED)[0]
         if evaluation.metrics is None or not problem.reward.feasible(evaluation.metrics):
             return None
+        assert evaluation.metrics.accuracy is not None  # or it would not be feasible
         rewards.append(reward)
         accuracies.append(evaluation.metrics.accuracy)
     return Winner(name, candidate, operators, tuple(rewards), tuple(accuracies))
@@ -136,7 +137,7 @@ def train_to_the_end(
             network = evaluation.trained or service.trained(evaluation.cache_key)
             if network is None:
                 network = service.retrain(winner.candidate, seed=settings.seed).trained
-            assert network is not None
+            assert network is not None and evaluation.metrics.accuracy is not None
             networks.append(network)
             accuracies.append(evaluation.metrics.accuracy)
     finally:

@@ -10,6 +10,7 @@ from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics
 from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.records import Record
 from rlnas.evaluation.reference import evaluate_start, train_start
+from rlnas.evaluation.scoring import ZeroCostEvaluator
 from rlnas.evaluation.service import OnResult, Service
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.store import Store
@@ -17,7 +18,7 @@ from rlnas.evaluation.times import Interval, busy_time
 from rlnas.evaluation.training import TrainingEvaluator
 from rlnas.rewards import Reference
 
-EVALUATORS: dict[str, Callable[..., Evaluator]] = {"training": TrainingEvaluator}
+EVALUATORS: dict[str, Callable[..., Evaluator]] = {"training": TrainingEvaluator, "zero_cost": ZeroCostEvaluator}
 """All evaluators by name."""
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Store",
     "TrainingEvaluator",
     "WorkerPool",
+    "ZeroCostEvaluator",
     "build",
     "busy_time",
     "evaluate_start",

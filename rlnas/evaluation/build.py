@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlnas.errors import EvaluationError
 from rlnas.evaluation.metrics import Candidate
+from rlnas.graph import Graph
 from rlnas.latency import torch_threads
 from rlnas.network import Network
 from rlnas.operators import apply_sites
@@ -37,6 +38,19 @@ def build(candidate: Candidate, start: Network, task: Task) -> Network:
         edits = ", ".join(map(str, candidate.edits)) or "no edits"
         raise EvaluationError(f"{edits} lead to the graph {network.graph.key}, not to {candidate.graph.key}")
     return network
+
+
+def check_fits(graph: Graph, task: Task) -> None:
+    """Raise if a network does not go from a task's inputs to its classes.
+
+    Raises:
+        EvaluationError: If it does not.
+    """
+    if graph.input_shape != tuple(task.input_shape) or graph.output_shape != (task.n_classes,):
+        raise EvaluationError(
+            f"a network from {graph.input_shape} to {graph.output_shape} does not fit the task {task.name!r}, "
+            f"which goes from {tuple(task.input_shape)} to {(task.n_classes,)}"
+        )
 
 
 def plain_copy(tensor: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlnas.errors import EvaluationError
 from rlnas.graph import Graph, Site
 from rlnas.latency import Latency
 from rlnas.network import Network
 
-Status = Literal["ok", "failed"]
+Status = Literal["ok", "failed", "screened"]
+"""``screened``: other candidates of its batch promised more, and it was not evaluated."""
 
 
 @dataclass(frozen=True)
@@ -19,27 +20,55 @@ class Metrics:
     """What is known of an evaluated network.
 
     Attributes:
-        accuracy: Share of samples classified correctly, on the split that the evaluator scores.
+        accuracy: Share of samples classified correctly, on the split that the evaluator scores; None from an evaluator
+            that measures none. Nothing else is ever put in its place.
         n_params: Trained values.
         macs: Multiply-accumulates for one sample.
         peak_memory_bytes: Largest total of activations alive at once, for one sample.
         cost_s: Seconds that training and scoring took; a clock reading, so it takes no part in comparisons.
         latency_ms: Measured latency; None if it was not measured.
         latency_interval_ms: 95 % interval of the latency.
+        scores: What else speaks for or against the network, by name: zero-cost scores, predictions. No reward takes
+            them for an accuracy.
+        epochs: Passes over training data that this evaluation took before it measured the accuracy; None if it trains
+            in no such way.
+        inherited_epochs: Passes that made the weights it began with, in all generations; None where nobody knows. Of
+            two networks, the one with more of both has the better accuracy without being the better architecture.
     """
 
-    accuracy: float
+    accuracy: float | None
     n_params: int
     macs: int
     peak_memory_bytes: int
     cost_s: float = field(compare=False)
     latency_ms: float | None = None
     latency_interval_ms: tuple[float, float] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    epochs: float | None = None
+    inherited_epochs: float | None = None
 
     @classmethod
-    def of_graph(cls, graph: Graph, *, accuracy: float, cost_s: float) -> Metrics:
+    def of_graph(
+        cls,
+        graph: Graph,
+        *,
+        accuracy: float | None,
+        cost_s: float,
+        scores: Mapping[str, float] | None = None,
+        epochs: float | None = None,
+        inherited_epochs: float | None = None,
+    ) -> Metrics:
         """Metrics of a network of that architecture, latency unknown."""
-        return cls(accuracy, graph.n_params, graph.macs, graph.peak_memory_bytes, cost_s)
+        return cls(
+            accuracy,
+            graph.n_params,
+            graph.macs,
+            graph.peak_memory_bytes,
+            cost_s,
+            scores=dict(scores or {}),
+            epochs=epochs,
+            inherited_epochs=inherited_epochs,
+        )
 
     def with_latency(self, latency: Latency | None) -> Metrics:
         """The same metrics with another latency, or without."""
@@ -58,6 +87,9 @@ class Metrics:
             "macs": self.macs,
             "peak_memory_bytes": self.peak_memory_bytes,
             "cost_s": self.cost_s,
+            "scores": dict(self.scores),
+            "epochs": self.epochs,
+            "inherited_epochs": self.inherited_epochs,
         }
 
     @classmethod
@@ -65,13 +97,16 @@ class Metrics:
         """Inverse of `to_json`."""
         interval = data["latency_interval_ms"]
         return cls(
-            accuracy=float(data["accuracy"]),
+            accuracy=_number(data["accuracy"]),
             n_params=int(data["n_params"]),
             macs=int(data["macs"]),
             peak_memory_bytes=int(data["peak_memory_bytes"]),
             cost_s=float(data["cost_s"]),
-            latency_ms=None if data["latency_ms"] is None else float(data["latency_ms"]),
+            latency_ms=_number(data["latency_ms"]),
             latency_interval_ms=None if interval is None else (float(interval[0]), float(interval[1])),
+            scores={str(name): float(value) for name, value in data.get("scores", {}).items()},
+            epochs=_number(data.get("epochs")),
+            inherited_epochs=_number(data.get("inherited_epochs")),
         )
 
 
@@ -114,9 +149,9 @@ class Evaluation:
     """Outcome of one evaluation; a failure is an outcome too.
 
     Attributes:
-        metrics: What was found; None if it failed.
-        status: ``"ok"`` or ``"failed"``.
-        reason: Why it failed, in one line.
+        metrics: What was found; None if it failed or was screened out.
+        status: ``"ok"``, ``"failed"`` or ``"screened"``.
+        reason: Why it has no metrics, in one line.
         trained: The trained network, if it was asked for and is still at hand.
         cache_key: Name of this evaluation in the store; empty if it went through no service.
         cached: True if nothing was trained for it: the store knew it, or it came twice in one batch.
@@ -148,9 +183,26 @@ class Evaluator(Protocol):
         """True if the same network and seed always give the same metrics, but for ``cost_s``."""
         ...
 
+    def work(self, graph: Graph) -> float:
+        """Multiply-accumulates that evaluating such a network takes, about; a backward pass counts as two forward."""
+        ...
+
     def evaluate(self, network: Network, *, seed: int) -> Evaluation:
         """Evaluate a network, starting from its weights; the network itself stays as it is."""
         ...
+
+
+@runtime_checkable
+class Taught(Protocol):
+    """An evaluator that needs a candidate's start network beside the candidate, as distillation does."""
+
+    def taught_by(self, start: Network) -> Evaluator:
+        """The evaluator of candidates of that start network."""
+        ...
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def one_line(reason: object, *, limit: int = 300) -> str:

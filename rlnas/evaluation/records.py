@@ -22,6 +22,9 @@ COLUMNS: Final[dict[str, str]] = {
     "status": "TEXT NOT NULL",
     "reason": "TEXT",
     "accuracy": "REAL",
+    "scores": "TEXT NOT NULL DEFAULT '{}'",
+    "epochs": "REAL",
+    "inherited_epochs": "REAL",
     "n_params": "INTEGER NOT NULL",
     "macs": "INTEGER NOT NULL",
     "peak_memory_bytes": "INTEGER NOT NULL",
@@ -55,7 +58,7 @@ class Record:
         seed: Seed that the evaluation was asked for with.
         status: ``"ok"`` or ``"failed"``.
         reason: Why it failed.
-        accuracy: None if it failed.
+        accuracy: None if it failed or measured none.
         n_params: Trained values of the graph.
         macs: Multiply-accumulates of the graph.
         peak_memory_bytes: Activation memory of the graph.
@@ -67,6 +70,9 @@ class Record:
         latency_n: Timed samples.
         meter: Description of the meter, as JSON.
         measuring: When the latency was measured.
+        scores: Zero-cost scores and the like by name, as JSON.
+        epochs: Passes over training data that the evaluation took.
+        inherited_epochs: Passes that made the weights it began with; None where nobody knows.
     """
 
     cache_key: str
@@ -91,11 +97,14 @@ class Record:
     latency_n: int | None = None
     meter: str | None = None
     measuring: Interval | None = None
+    scores: str = "{}"
+    epochs: float | None = None
+    inherited_epochs: float | None = None
 
     @property
     def metrics(self) -> Metrics | None:
         """What was found; None if it failed."""
-        if self.accuracy is None or self.cost_s is None:
+        if self.status != "ok" or self.cost_s is None:
             return None
         return Metrics(
             accuracy=self.accuracy,
@@ -105,6 +114,9 @@ class Record:
             cost_s=self.cost_s,
             latency_ms=self.latency_ms,
             latency_interval_ms=self.latency_interval_ms,
+            scores=json.loads(self.scores),
+            epochs=self.epochs,
+            inherited_epochs=self.inherited_epochs,
         )
 
     @property

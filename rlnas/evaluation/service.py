@@ -106,6 +106,23 @@ class Service:
         self._executor.close()
         self.store.close()
 
+    def with_evaluator(self, evaluator: Evaluator) -> Service:
+        """A service of another evaluator that shares everything else with this one: store, processes, meter, clock.
+
+        Closing either closes what they share.
+        """
+        other = Service(
+            evaluator,
+            self.task,
+            starts=self.starts,
+            store=self.store,
+            meter=self.meter,
+            executor=self._executor,
+            kept=self._kept,
+        )
+        other.training_intervals, other.measuring_intervals = self.training_intervals, self.measuring_intervals
+        return other
+
     # -------------------------------------------------------------------------------------------------- evaluations
 
     def cache_key(self, candidate: Candidate, *, seed: int) -> str:
@@ -210,6 +227,9 @@ class Service:
             cost_s=None if found.metrics is None else found.metrics.cost_s,
             training=outcome.interval,
             worker=outcome.worker,
+            scores="{}" if found.metrics is None else json.dumps(dict(found.metrics.scores)),
+            epochs=None if found.metrics is None else found.metrics.epochs,
+            inherited_epochs=None if found.metrics is None else found.metrics.inherited_epochs,
         )
         self.store.put(record)
         return record
