@@ -66,6 +66,8 @@ class Network:
         graph: The architecture.
         tensors: Parameters and buffers, named as in the module's ``state_dict`` (``"conv1.weight"``).
         history: Operators applied so far, oldest first.
+        epochs: Passes over training data that made the weights, those before operators were applied included; None if
+            nobody knows.
 
     Raises:
         GraphError: If a tensor is missing, left over or of the wrong shape or type, or a node's name is one of
@@ -75,6 +77,7 @@ class Network:
     graph: Graph
     tensors: Mapping[str, Tensor]
     history: tuple[Applied, ...] = ()
+    epochs: float | None = None
 
     def __post_init__(self) -> None:
         for id in self.graph.shapes:
@@ -94,7 +97,7 @@ class Network:
         object.__setattr__(self, "tensors", MappingProxyType({name: self.tensors[name] for name in wanted}))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Network, (self.graph, dict(self.tensors), self.history)
+        return Network, (self.graph, dict(self.tensors), self.history, self.epochs)
 
     @classmethod
     def initialize(cls, graph: Graph, *, generator: torch.Generator) -> Network:
@@ -103,7 +106,8 @@ class Network:
         References:
             He et al., Delving Deep into Rectifiers, 2015, arXiv:1502.01852.
         """
-        return cls(graph, {n: fresh_tensor(p, generator=generator) for n, p in tensor_specs(graph).items()})
+        tensors = {n: fresh_tensor(p, generator=generator) for n, p in tensor_specs(graph).items()}
+        return cls(graph, tensors, epochs=0.0)
 
     def module(self) -> nn.Module:
         """An ordinary module with its own copies of the tensors, in training mode."""
@@ -116,12 +120,13 @@ class Network:
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Network:
         """The same architecture with other tensors, copied."""
-        return Network(self.graph, {name: t.detach().clone() for name, t in tensors.items()}, self.history)
+        copies = {name: t.detach().clone() for name, t in tensors.items()}
+        return Network(self.graph, copies, self.history, self.epochs)
 
     def to(self, dtype: torch.dtype) -> Network:
         """Floating-point tensors in another type; counters stay integers."""
         tensors = {n: t.to(dtype) if t.is_floating_point() else t for n, t in self.tensors.items()}
-        return Network(self.graph, tensors, self.history)
+        return Network(self.graph, tensors, self.history, self.epochs)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -146,7 +151,7 @@ class Network:
             places: Names that tensors have in the file; they may differ from their own by dots for underscores.
         """
         history = json.dumps([applied.to_json() for applied in self.history])
-        metadata = {"graph": json.dumps(self.graph.to_json()), "history": history}
+        metadata = {"graph": json.dumps(self.graph.to_json()), "history": history, "epochs": json.dumps(self.epochs)}
         named = {(places or {}).get(name, name): tensor.detach().contiguous() for name, tensor in self.tensors.items()}
         return save_tensors(named, metadata)
 
@@ -167,11 +172,13 @@ class Network:
             metadata = json.loads(data[8 : 8 + size]).get("__metadata__", {})
             found = graph or Graph.from_json(json.loads(metadata["graph"]))
             history = tuple(Applied.from_json(entry) for entry in json.loads(metadata.get("history", "[]")))
+            known = json.loads(metadata.get("epochs", "null"))
+            epochs = None if known is None else float(known)
         except (SafetensorError, ValueError, KeyError, TypeError, OperatorError) as error:
             raise GraphError(f"not a stored network ({error})") from None
         names = {name.replace(".", "_"): name for name in tensor_specs(found)}
         own = {n if n in names.values() else names.get(n.replace(".", "_"), n): t for n, t in tensors.items()}
-        return cls(found, own, history)
+        return cls(found, own, history, epochs)
 
     def save(self, folder: str | Path, *, places: Mapping[str, str] | None = None) -> None:
         """Write ``graph.json`` and ``weights.safetensors`` into a folder, made if need be.

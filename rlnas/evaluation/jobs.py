@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from rlnas.evaluation.build import build
-from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics, one_line
+from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics, Taught, one_line
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.times import Interval
 from rlnas.latency import torch_threads
@@ -122,7 +122,8 @@ def carry_out(job: Job, *, start: Network, evaluator: Evaluator, task: Task, wor
     started = time.time()
     try:
         with torch_threads(1):
-            evaluation = evaluator.evaluate(build(job.candidate, start, task), seed=job.seed)
+            judge = evaluator.taught_by(start) if isinstance(evaluator, Taught) else evaluator
+            evaluation = judge.evaluate(build(job.candidate, start, task), seed=job.seed)
         if not job.keep:
             evaluation = replace(evaluation, trained=None)
     except Exception as error:  # a candidate must not end the search

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from rlnas.errors import ConfigError, EvaluationError
-from rlnas.evaluation.build import plain_copy
+from rlnas.evaluation.build import check_fits, plain_copy
+from rlnas.evaluation.distillation import check_distillation, distilled
 from rlnas.evaluation.fitting import (
     Diverged,
+    Loss,
     Schedule,
     fit,
     inference_batch,
@@ -23,6 +25,7 @@ from rlnas.evaluation.fitting import (
     seeded,
 )
 from rlnas.evaluation.metrics import Evaluation, Metrics
+from rlnas.graph import Graph
 from rlnas.latency import torch_threads
 from rlnas.network import Network
 from rlnas.tasks import Task
@@ -48,6 +51,9 @@ class TrainingEvaluator:
         clip_norm: Largest norm of the gradient.
         fit: What to train on: ``"train"`` or ``"train+validation"``.
         score: What to score on: ``"validation"`` or ``"test"``.
+        distill: Share of the loss that the teacher's outputs give; 0 trains on the labels alone.
+        temperature: What the outputs of both are divided by before they are compared.
+        teacher: Network to learn from; by default the start network of each candidate.
 
     Raises:
         ConfigError: If a value is out of range, or a split is both trained and scored on.
@@ -66,8 +72,12 @@ class TrainingEvaluator:
     clip_norm: float = 5.0
     fit: Literal["train", "train+validation"] = "train"
     score: Literal["validation", "test"] = "validation"
+    distill: float = 0.0
+    temperature: float = 4.0
+    teacher: Network | None = None
 
     def __post_init__(self) -> None:
+        check_distillation(self.distill, self.temperature, self.teacher)
         if self.fit not in ("train", "train+validation"):
             raise ConfigError(f"fit={self.fit!r} must be 'train' or 'train+validation'")
         if self.score not in ("validation", "test"):
@@ -98,7 +108,44 @@ class TrainingEvaluator:
         """Canonical JSON of all settings but the task, which has a key of its own."""
         settings = {name: float(v) if isinstance(v, int) else v for name, v in asdict(self.schedule).items()}
         recipe = {"evaluator": "training", "version": VERSION, "fit": self.fit, "score": self.score, **settings}
+        if self.distill:
+            recipe |= {"distill": float(self.distill), "temperature": float(self.temperature)}
+        if self.teacher is not None:
+            recipe["teacher"] = self.teacher.content_hash
         return json.dumps(recipe, sort_keys=True)
+
+    def work(self, graph: Graph) -> float:
+        """Multiply-accumulates of training and scoring, without the teacher's."""
+        data = len(self._training_data[1])
+        norms = any(node.op.startswith("batch_norm") for node in graph.nodes)
+        steps = self.schedule.steps(data) * min(self.batch_size, data)
+        return float(graph.macs * (3 * steps + data * norms + len(self._scoring_data[1])))
+
+    def taught_by(self, start: Network) -> TrainingEvaluator:
+        """The evaluator of candidates of that start network: it distills from it, if it distills and has no teacher."""
+        if not self.distill or self.teacher is not None:
+            return self
+        if self._taught.get("start") is not start:
+            self._taught["start"] = start
+            self._taught["evaluator"] = replace(self, teacher=start)
+        taught: TrainingEvaluator = self._taught["evaluator"]
+        return taught
+
+    @cached_property
+    def _taught(self) -> dict[str, Any]:
+        return {}
+
+    @cached_property
+    def _lesson(self) -> tuple[Loss, Tensor]:
+        """The loss and the targets to train on."""
+        inputs, targets = self._training_data
+        if not self.distill:
+            return self.task.loss, targets
+        if self.teacher is None:
+            raise EvaluationError("distillation needs a teacher: evaluate through a service, or give one: teacher=...")
+        return distilled(
+            self.task.loss, targets, inputs, self.teacher, share=self.distill, temperature=self.temperature
+        )
 
     @cached_property
     def _training_data(self) -> tuple[Tensor, Tensor]:
@@ -123,24 +170,28 @@ class TrainingEvaluator:
             EvaluationError: If the network does not fit the task.
         """
         graph, task = network.graph, self.task
-        if graph.input_shape != tuple(task.input_shape) or graph.output_shape != (task.n_classes,):
-            raise EvaluationError(
-                f"a network from {graph.input_shape} to {graph.output_shape} does not fit the task {task.name!r}, "
-                f"which goes from {tuple(task.input_shape)} to {(task.n_classes,)}"
-            )
+        check_fits(graph, task)
         started = time.perf_counter()
-        inputs, targets = self._training_data
+        inputs, _ = self._training_data
         batch = inference_batch(graph.peak_memory_bytes)
         with torch_threads(1), seeded(seed):
+            loss, targets = self._lesson
             module = network.module()
             generator = torch.Generator().manual_seed(seed)
             try:
-                fit(module, inputs, targets, loss=task.loss, schedule=self.schedule, generator=generator)
+                fit(module, inputs, targets, loss=loss, schedule=self.schedule, generator=generator)
                 reestimate_batch_norm(module, inputs, batch_size=batch)
                 held_out, labels = self._scoring_data
                 accuracy = task.accuracy(predict(module, held_out, batch_size=batch), labels)
             except Diverged as error:
                 return Evaluation.failed(str(error))
             trained = network.with_tensors({name: plain_copy(tensor) for name, tensor in module.state_dict().items()})
-        metrics = Metrics.of_graph(graph, accuracy=accuracy, cost_s=time.perf_counter() - started)
-        return Evaluation(metrics, trained=trained)
+        metrics = Metrics.of_graph(
+            graph,
+            accuracy=accuracy,
+            cost_s=time.perf_counter() - started,
+            epochs=float(self.epochs),
+            inherited_epochs=network.epochs,
+        )
+        epochs = None if network.epochs is None else network.epochs + float(self.epochs)
+        return Evaluation(metrics, trained=replace(trained, epochs=epochs))

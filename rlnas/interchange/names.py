@@ -164,4 +164,4 @@ def renamed(network: Network, names: Mapping[str, str]) -> Network:
     for name, tensor in network.tensors.items():
         id, dot, rest = name.partition(".")
         tensors[f"{names[id]}{dot}{rest}"] = tensor
-    return Network(graph, {name: tensors[name] for name in tensor_specs(graph)}, network.history)
+    return Network(graph, {name: tensors[name] for name in tensor_specs(graph)}, network.history, network.epochs)

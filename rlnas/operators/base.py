@@ -205,11 +205,11 @@ class Operator(ABC):
         with torch.no_grad():
             made = self.tensors(network, site, edit, generator=generator, calibration=calibration)
         applied = Applied(site, self.exact, made.compensated)
-        after = Network(edit.graph, made.values, (*network.history, applied))
+        after = Network(edit.graph, made.values, (*network.history, applied), network.epochs)
         if calibration is None or self.exact:
             return after, made
         applied = replace(applied, drift=drift(network, after, calibration))
-        return Network(edit.graph, made.values, (*network.history, applied)), made
+        return replace(after, history=(*network.history, applied)), made
 
 
 def _checked(calibration: Tensor, network: Network) -> Tensor:
