@@ -12,7 +12,7 @@ from torch import nn
 
 from rlnas.envs.problem import Problem
 from rlnas.errors import ConfigError, unknown_name
-from rlnas.evaluation import Evaluator, Service, StartLibrary, Store, TrainingEvaluator, train_start
+from rlnas.evaluation import Evaluator, JobLimits, Service, StartLibrary, Store, TrainingEvaluator, train_start
 from rlnas.graph import Graph
 from rlnas.interchange import from_module
 from rlnas.latency import Meter, TorchMeter
@@ -102,6 +102,8 @@ def make_problem(
     meter: Meter | None = None,
     workers: int = 0,
     time_limit_s: float | None = None,
+    memory_limit_mb: float | None = None,
+    retries: int = 1,
     store: str | Path | None = None,
     starts: str | Path | None = None,
     seed: int = 0,
@@ -124,7 +126,9 @@ def make_problem(
         max_latency_ms: Limit on measured latency.
         meter: Measures latency; PyTorch on the CPU by default, where the reward needs it.
         workers: Processes that train candidates; 0 trains in this process.
-        time_limit_s: Seconds after which an evaluation is given up (with workers only).
+        time_limit_s: Seconds after which an evaluation is given up (with workers only, like what follows).
+        memory_limit_mb: Megabytes that the process of an evaluation may take.
+        retries: How often an evaluation is tried again whose process died.
         store: SQLite file of evaluations; in memory by default.
         starts: Folder of start networks; in memory by default.
         seed: Seed of the start network.
@@ -160,7 +164,7 @@ def make_problem(
         starts=StartLibrary(starts),
         store=Store(store),
         workers=workers,
-        time_limit_s=time_limit_s,
+        limits=JobLimits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, retries=retries),
         meter=meter,
     )
     return Problem(

@@ -8,6 +8,7 @@ from rlnas.evaluation.build import build
 from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
 from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics
 from rlnas.evaluation.pool import WorkerPool
+from rlnas.evaluation.queue import JobLimits
 from rlnas.evaluation.records import Record
 from rlnas.evaluation.reference import evaluate_start, train_start
 from rlnas.evaluation.scoring import ZeroCostEvaluator
@@ -30,6 +31,7 @@ __all__ = [
     "InlineExecutor",
     "Interval",
     "Job",
+    "JobLimits",
     "Metrics",
     "OnResult",
     "Outcome",

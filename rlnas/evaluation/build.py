@@ -8,12 +8,12 @@ import json
 import torch
 from torch import Tensor
 
-from rlnas.errors import EvaluationError
+from rlnas.errors import EvaluationError, RlnasError
 from rlnas.evaluation.metrics import Candidate
 from rlnas.graph import Graph
 from rlnas.latency import torch_threads
 from rlnas.network import Network
-from rlnas.operators import apply_sites
+from rlnas.operators import apply_sites, get_operator
 from rlnas.tasks import Task
 
 
@@ -27,17 +27,37 @@ def build(candidate: Candidate, start: Network, task: Task) -> Network:
         EvaluationError: If the start network is another one, or the edits do not lead to the candidate's graph.
         OperatorError: If an edit does not apply.
     """
+    return build_with_parent(candidate, start, task)[0]
+
+
+def build_with_parent(candidate: Candidate, start: Network, task: Task) -> tuple[Network, str | None]:
+    """What `build` gives, and the canonical hash of the graph that the last edit was made to; None without edits."""
     if start.content_hash != candidate.start_id:
         raise EvaluationError(f"the candidate starts from {candidate.start_id}, not from {start.content_hash}")
     generator = torch.Generator().manual_seed(edit_seed(candidate))
     # Copies have the same strides and alignment wherever the tensors came from; sums round differently with others.
     fresh = start.with_tensors({name: plain_copy(tensor) for name, tensor in start.tensors.items()})
     with torch_threads(1):
-        network = apply_sites(fresh, candidate.edits, generator=generator, calibration=plain_copy(task.calibration()))
+        calibration = plain_copy(task.calibration())
+        parent = apply_sites(fresh, candidate.edits[:-1], generator=generator, calibration=calibration)
+        network = apply_sites(parent, candidate.edits[-1:], generator=generator, calibration=calibration)
     if network.graph.key != candidate.graph.key:
         edits = ", ".join(map(str, candidate.edits)) or "no edits"
         raise EvaluationError(f"{edits} lead to the graph {network.graph.key}, not to {candidate.graph.key}")
-    return network
+    return network, parent.graph.key if candidate.edits else None
+
+
+def parent_key(candidate: Candidate, start: Graph) -> str | None:
+    """Canonical hash of the graph that a candidate's last edit was made to; None without edits, or if they fail."""
+    if not candidate.edits:
+        return None
+    graph = start
+    try:
+        for site in candidate.edits[:-1]:
+            graph = get_operator(site.operator).edit(graph, site).graph
+    except RlnasError:
+        return None
+    return graph.key
 
 
 def check_fits(graph: Graph, task: Task) -> None:

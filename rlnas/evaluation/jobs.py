@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from rlnas.evaluation.build import build
+import torch
+
+from rlnas.evaluation.build import build_with_parent
+from rlnas.evaluation.environment import environment
 from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics, Taught, one_line
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.times import Interval
 from rlnas.latency import torch_threads
 from rlnas.network import Network
 from rlnas.tasks import Task
+
+OUT_OF_MEMORY: Final = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+"""What PyTorch says when the host has no memory left."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,19 @@ class Outcome:
         evaluation: Its result.
         interval: When it was worked on.
         worker: What worked on it.
+        environment: Machine and versions that it was worked on with, as JSON; None if that is not known.
+        parent: Canonical hash of the graph that the last edit was made to.
+        tries: How often it was begun.
+        out_of_memory: True if it failed for lack of memory.
     """
 
     evaluation: Evaluation
     interval: Interval
     worker: str
+    environment: str | None = None
+    parent: str | None = None
+    tries: int = 1
+    out_of_memory: bool = False
 
     def to_message(self) -> tuple[dict[str, Any], bytes]:
         """Plain JSON types, and the trained network as safetensors (empty if there is none)."""
@@ -63,6 +78,9 @@ class Outcome:
             "reason": found.reason,
             "interval": list(self.interval),
             "worker": self.worker,
+            "environment": self.environment,
+            "parent": self.parent,
+            "out_of_memory": self.out_of_memory,
         }
         return header, b"" if found.trained is None else found.trained.to_bytes()
 
@@ -72,7 +90,14 @@ class Outcome:
         metrics = None if header["metrics"] is None else Metrics.from_json(header["metrics"])
         trained = Network.from_bytes(weights) if weights else None
         evaluation = Evaluation(metrics, header["status"], header["reason"], trained)
-        return cls(evaluation, (header["interval"][0], header["interval"][1]), header["worker"])
+        return cls(
+            evaluation,
+            (header["interval"][0], header["interval"][1]),
+            header["worker"],
+            header["environment"],
+            header["parent"],
+            out_of_memory=header["out_of_memory"],
+        )
 
 
 class Executor(Protocol):
@@ -82,10 +107,20 @@ class Executor(Protocol):
         """Begin to make ready, and return at once."""
         ...
 
-    def run(
-        self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary
-    ) -> Generator[tuple[int, Outcome]]:
-        """Carry out all jobs; gives (index of the job, outcome) as they end. Closing the iterator abandons the rest."""
+    def submit(self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary) -> list[int]:
+        """Take jobs to be carried out, and return at once; gives a number for each."""
+        ...
+
+    def next(self) -> tuple[int, Outcome] | None:
+        """Wait for the next job to end: (its number, its outcome); None if there is nothing left to be done.
+
+        Raises:
+            EvaluationError: If jobs cannot be carried out at all.
+        """
+        ...
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Give up jobs, those in work too; `next` will not give them."""
         ...
 
     def settle(self) -> None:
@@ -98,34 +133,62 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Carries out jobs in this process, one after the other."""
+    """Carries out jobs in this process, one after the other, when the next one is asked for."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[int, Job, Evaluator, Task, StartLibrary]] = deque()
+        self._numbers = 0
 
     def start(self, evaluator: Evaluator, task: Task) -> None:
         """Nothing is to be made ready."""
 
-    def run(
-        self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary
-    ) -> Generator[tuple[int, Outcome]]:
-        """Carry out all jobs in their order."""
-        for index, job in enumerate(jobs):
-            yield index, carry_out(job, start=starts.get(job.candidate.start_id), evaluator=evaluator, task=task)
+    def submit(self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary) -> list[int]:
+        """Note jobs; nothing is done yet."""
+        numbers = list(range(self._numbers, self._numbers + len(jobs)))
+        self._waiting.extend((n, job, evaluator, task, starts) for n, job in zip(numbers, jobs, strict=True))
+        self._numbers += len(jobs)
+        return numbers
+
+    def next(self) -> tuple[int, Outcome] | None:
+        """Carry out the oldest job; None if there is none."""
+        if not self._waiting:
+            return None
+        number, job, evaluator, task, starts = self._waiting.popleft()
+        return number, carry_out(job, start=starts.get(job.candidate.start_id), evaluator=evaluator, task=task)
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Forget jobs."""
+        self._waiting = deque(entry for entry in self._waiting if entry[0] not in numbers)
 
     def settle(self) -> None:
         """Nothing runs beside the caller."""
 
     def close(self) -> None:
-        """There is nothing to let go of."""
+        """Forget all jobs."""
+        self._waiting.clear()
 
 
 def carry_out(job: Job, *, start: Network, evaluator: Evaluator, task: Task, worker: str = "inline") -> Outcome:
     """Build the candidate and evaluate it; whatever goes wrong with it becomes a failed evaluation."""
     started = time.time()
+    parent, exhausted = None, False
     try:
         with torch_threads(1):
+            network, parent = build_with_parent(job.candidate, start, task)
             judge = evaluator.taught_by(start) if isinstance(evaluator, Taught) else evaluator
-            evaluation = judge.evaluate(build(job.candidate, start, task), seed=job.seed)
+            evaluation = judge.evaluate(network, seed=job.seed)
         if not job.keep:
             evaluation = replace(evaluation, trained=None)
     except Exception as error:  # a candidate must not end the search
-        evaluation = Evaluation.failed(one_line(error))
-    return Outcome(evaluation, (started, time.time()), worker)
+        exhausted = is_out_of_memory(error)
+        evaluation = Evaluation.failed(f"out of memory: {one_line(error)}" if exhausted else one_line(error))
+    interval = (started, time.time())
+    return Outcome(evaluation, interval, worker, environment(), parent, out_of_memory=exhausted)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """True if an exception says that memory could not be had, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in words for sign in OUT_OF_MEMORY)

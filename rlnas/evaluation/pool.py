@@ -7,9 +7,8 @@ import multiprocessing
 import os
 import pickle
 import time
-from collections import deque
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from typing import Any
 
@@ -17,6 +16,7 @@ from rlnas.errors import ConfigError, EvaluationError
 from rlnas.evaluation.jobs import Job, Outcome
 from rlnas.evaluation.metrics import Evaluation, Evaluator
 from rlnas.evaluation.process import START_LIMIT_S, State, Worker
+from rlnas.evaluation.queue import JobLimits, JobQueue
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.worker import pack, unpack
 from rlnas.tasks import Task
@@ -29,87 +29,86 @@ class Ended:
     """A job that came to an end.
 
     Attributes:
-        job: Its index.
+        number: Its number.
         outcome: Its outcome.
-        died: True if the process died, so that another try may go better.
+        again: True if it is to be tried again.
     """
 
-    job: int
+    number: int
     outcome: Outcome
-    died: bool
+    again: bool
 
 
 class WorkerPool:
     """An executor with processes of its own, each on one thread.
 
-    A process that ends in the middle of a job is replaced and the job is tried again, once; a job over the time limit
-    is ended with its process. Either becomes a failed evaluation. Workers ignore Ctrl-C and end with the main process,
-    however that ends. As always with spawned processes, a script must do its work under
+    A process that ends in the middle of a job is replaced and the job is tried again, ``retries`` times; a job over the
+    time limit is ended with its process. Either becomes a failed evaluation in the end. A job that runs out of memory
+    fails too, once it has been tried in a process that no earlier job had used. Workers ignore Ctrl-C and end with the
+    main process, however that ends. As always with spawned processes, a script must do its work under
     ``if __name__ == "__main__":``.
 
     Args:
         workers: Number of processes.
-        time_limit_s: Longest time for one job; None for no limit.
-        retries: How often a job is tried again after its process died.
+        limits: Time, memory and tries that a job has.
 
     Raises:
         ConfigError: If an argument is out of range.
     """
 
-    def __init__(self, workers: int, *, time_limit_s: float | None = None, retries: int = 1) -> None:
+    def __init__(self, workers: int, *, limits: JobLimits | None = None) -> None:
         if workers < 1:
             raise ConfigError(f"workers={workers} must be at least 1")
-        if time_limit_s is not None and not time_limit_s > 0:
-            raise ConfigError(f"time_limit_s={time_limit_s} must be above 0")
-        if retries < 0:
-            raise ConfigError(f"retries={retries} must be at least 0")
         self._count = workers
-        self._limit_s = math.inf if time_limit_s is None else time_limit_s
-        self._retries = retries
+        self._limits = limits or JobLimits()
         self._workers: list[Worker] = []
         self._owner = os.getpid()
-        self._setup: tuple[Evaluator, Task] | None = None
-        self._setups = 0
+        self._queue = JobQueue()
         self._failed_starts = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        limit = None if math.isinf(self._limit_s) else self._limit_s
-        return _remake, (self._count, limit, self._retries)  # a copy starts processes of its own, if it needs any
+        return _remake, (self._count, self._limits)  # a copy starts processes of its own, if it needs any
 
     # ---------------------------------------------------------------------------------------------------- executor
 
     def start(self, evaluator: Evaluator, task: Task) -> None:
         """Launch all processes and return at once; they import what they need meanwhile."""
-        self._use(evaluator, task)
+        self._adopt()
+        self._queue.use(evaluator, task)
         self._launch(self._count)
 
-    def run(
-        self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary
-    ) -> Generator[tuple[int, Outcome]]:
-        """Carry out all jobs; see `rlnas.evaluation.Executor`.
+    def submit(self, jobs: Sequence[Job], *, evaluator: Evaluator, task: Task, starts: StartLibrary) -> list[int]:
+        """Take jobs; see `rlnas.evaluation.Executor`."""
+        self._adopt()
+        numbers = self._queue.add(jobs, evaluator=evaluator, task=task, starts=starts)
+        self._assign_all()
+        return numbers
+
+    def next(self) -> tuple[int, Outcome] | None:
+        """Wait for the next job to end; None if there is nothing left to be done.
 
         Raises:
             EvaluationError: If processes end before they can take a job.
         """
-        self._use(evaluator, task)
-        waiting, tries, left = deque(range(len(jobs))), [0] * len(jobs), len(jobs)
-        try:
-            while left:
-                self._launch(min(self._count, left))
-                for worker in [w for w in self._workers if w.state is State.IDLE]:
-                    if waiting and self._assign(worker, waiting[0], jobs, starts):
-                        tries[waiting.popleft()] += 1
-                ended = self._next()
-                if ended is None:
-                    continue
-                if ended.died and tries[ended.job] <= self._retries:
-                    waiting.appendleft(ended.job)
-                    continue
-                left -= 1
-                yield ended.job, ended.outcome
-        finally:
-            for worker in [w for w in self._workers if w.state is State.BUSY]:
-                self._drop(worker)
+        while self._queue.jobs:
+            self._assign_all()
+            ended = self._next()
+            if ended is None:
+                continue
+            entry = self._queue.jobs[ended.number]
+            if ended.again:
+                self._queue.waiting.appendleft(ended.number)
+                continue
+            del self._queue.jobs[ended.number]
+            self._assign_all()  # before the caller does anything with the outcome
+            return ended.number, replace(ended.outcome, tries=entry.tries)
+        return None
+
+    def cancel(self, numbers: Collection[int]) -> None:
+        """Give up jobs; processes that work on them are ended."""
+        self._queue.cancel(numbers)
+        for worker in [w for w in self._workers if w.state is State.BUSY and w.job in numbers]:
+            self._drop(worker)
 
     def settle(self) -> None:
         """Wait until all launched processes have nothing left to do but wait."""
@@ -117,18 +116,17 @@ class WorkerPool:
             self._next()
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes and forget all jobs."""
+        self._queue.cancel(list(self._queue.jobs))
         if self._owner == os.getpid():
             for worker in list(self._workers):
                 self._drop(worker)
 
     # --------------------------------------------------------------------------------------------------- processes
 
-    def _use(self, evaluator: Evaluator, task: Task) -> None:
-        if self._owner != os.getpid():  # this process was forked: the workers are its parent's
-            self._workers, self._owner = [], os.getpid()
-        if self._setup is None or self._setup[0] is not evaluator or self._setup[1] is not task:
-            self._setup, self._setups = (evaluator, task), self._setups + 1
+    def _adopt(self) -> None:
+        if self._owner != os.getpid():  # this process was forked: workers and jobs are its parent's
+            self._workers, self._queue, self._owner = [], JobQueue(), os.getpid()
 
     def _launch(self, count: int) -> None:
         if multiprocessing.current_process().daemon:
@@ -142,28 +140,38 @@ class WorkerPool:
         self._workers.remove(worker)
         return worker.end(grace_s=grace_s)
 
-    def _prepare(self, worker: Worker) -> None:
+    def _assign_all(self) -> None:
+        """Launch processes that are missing, and give waiting jobs to idle ones."""
+        self._launch(min(self._count, len(self._queue.jobs)))
+        for worker in [w for w in self._workers if w.state is State.IDLE]:
+            if self._queue.waiting and self._assign(worker, self._queue.waiting[0]):
+                self._queue.waiting.popleft()
+
+    def _prepare(self, worker: Worker, setup: int) -> None:
         # Pickled for each process anew: keeping the bytes would double the memory that large data take.
-        message = pack({"kind": "setup"}, pickle.dumps(self._setup, protocol=pickle.HIGHEST_PROTOCOL))
-        worker.setup = self._setups
+        header = {"kind": "setup", "memory_limit_mb": self._limits.memory_limit_mb}
+        message = pack(header, pickle.dumps(self._queue.setups[setup], protocol=pickle.HIGHEST_PROTOCOL))
+        worker.setup = setup
         worker.enter(State.PREPARING, limit_s=START_LIMIT_S)
         worker.send(message)  # a process that is gone is noticed when its answer is awaited
 
-    def _assign(self, worker: Worker, index: int, jobs: Sequence[Job], starts: StartLibrary) -> bool:
+    def _assign(self, worker: Worker, number: int) -> bool:
         """Give a job to an idle worker; False if it has to be prepared first or is gone."""
-        if worker.setup != self._setups:
-            self._prepare(worker)
+        entry = self._queue.jobs[number]
+        if worker.setup != entry.setup:
+            self._prepare(worker, entry.setup)
             return False
-        start_id = jobs[index].candidate.start_id
-        messages = [pack({"kind": "job", "job": jobs[index].to_json()})]
+        start_id = entry.job.candidate.start_id
+        messages = [pack({"kind": "job", "job": entry.job.to_json()})]
         if start_id not in worker.starts:
-            messages.insert(0, pack({"kind": "start", "id": start_id}, starts.get(start_id).to_bytes()))
+            messages.insert(0, pack({"kind": "start", "id": start_id}, entry.starts.get(start_id).to_bytes()))
             worker.starts.add(start_id)
         if not all(worker.send(message) for message in messages):
             self._drop(worker)
             return False
-        worker.job = index
-        worker.enter(State.BUSY, limit_s=self._limit_s)
+        entry.tries += 1
+        worker.job, worker.jobs = number, worker.jobs + 1
+        worker.enter(State.BUSY, limit_s=self._limits.seconds)
         return True
 
     # ------------------------------------------------------------------------------------------------------ events
@@ -186,24 +194,30 @@ class WorkerPool:
 
     def _message(self, worker: Worker, header: dict[str, Any], body: bytes) -> Ended | None:
         if header["kind"] == "hello":
-            self._prepare(worker)
+            self._prepare(worker, self._queue.newest)
         elif header["kind"] == "ready":
             self._failed_starts = 0
             worker.enter(State.IDLE)
         elif header["kind"] == "broken":
             self._drop(worker)
-            if header["what"] == "start" or worker.setup == self._setups:  # else it was for an earlier run
+            if header["what"] == "memory":
+                raise EvaluationError(header["reason"])
+            if header["what"] == "start" or self._queue.needs(worker.setup):  # else it was for an earlier batch
                 what = "the evaluator and the task" if header["what"] == "setup" else "a start network"
                 raise EvaluationError(f"a worker process cannot take over {what}: {header['reason']}")
         else:
             worker.enter(State.IDLE)
-            return Ended(worker.job, Outcome.from_message(header, body), died=False)
+            outcome, first = Outcome.from_message(header, body), worker.jobs == 1
+            if outcome.out_of_memory:  # what earlier jobs left behind, and what this one leaves, goes with the process
+                self._drop(worker)
+            return Ended(worker.job, outcome, again=outcome.out_of_memory and not first)
         return None
 
     def _death(self, worker: Worker) -> Ended | None:
         code = self._drop(worker, grace_s=1.0)
         if worker.state is State.BUSY:
-            return self._failure(worker, f"worker died (exit code {code})", died=True)
+            again = self._queue.jobs[worker.job].tries <= self._limits.retries
+            return self._failure(worker, f"worker died (exit code {code})", again=again)
         if worker.state is not State.IDLE:
             self._start_failed(f"ended while {worker.state.value} (exit code {code})")
         return None
@@ -211,7 +225,7 @@ class WorkerPool:
     def _overrun(self, worker: Worker) -> Ended | None:
         self._drop(worker)
         if worker.state is State.BUSY:
-            return self._failure(worker, f"took longer than {self._limit_s:g} s", died=False)
+            return self._failure(worker, f"took longer than {self._limits.seconds:g} s", again=False)
         self._start_failed(f"took longer than {START_LIMIT_S:g} s {worker.state.value}")
         return None
 
@@ -225,9 +239,9 @@ class WorkerPool:
             )
 
     @staticmethod
-    def _failure(worker: Worker, reason: str, *, died: bool) -> Ended:
-        return Ended(worker.job, Outcome(Evaluation.failed(reason), worker.interval, "process"), died)
+    def _failure(worker: Worker, reason: str, *, again: bool) -> Ended:
+        return Ended(worker.job, Outcome(Evaluation.failed(reason), worker.interval, "process"), again)
 
 
-def _remake(workers: int, time_limit_s: float | None, retries: int) -> WorkerPool:
-    return WorkerPool(workers, time_limit_s=time_limit_s, retries=retries)
+def _remake(workers: int, limits: JobLimits) -> WorkerPool:
+    return WorkerPool(workers, limits=limits)

@@ -41,7 +41,8 @@ class Worker:
         state: What it is doing.
         since: When that began, in seconds since the epoch.
         deadline: When it has to be over, on the monotonic clock.
-        job: Index of the job it is working on.
+        job: Number of the job it is working on.
+        jobs: How many jobs it was given.
         setup: Number of the setup that it has.
         starts: Names of the start networks that it has.
     """
@@ -52,6 +53,7 @@ class Worker:
     since: float = 0.0
     deadline: float = math.inf
     job: int = -1
+    jobs: int = 0
     setup: int = 0
     starts: set[str] = field(default_factory=set)
 

@@ -16,6 +16,7 @@ COLUMNS: Final[dict[str, str]] = {
     "graph_key": "TEXT NOT NULL",
     "start_id": "TEXT NOT NULL",
     "edits": "TEXT NOT NULL",
+    "parent": "TEXT",
     "task_key": "TEXT NOT NULL",
     "recipe": "TEXT NOT NULL",
     "seed": "INTEGER NOT NULL",
@@ -32,6 +33,10 @@ COLUMNS: Final[dict[str, str]] = {
     "training_started_at": "REAL NOT NULL",
     "training_finished_at": "REAL NOT NULL",
     "worker": "TEXT NOT NULL",
+    "environment": "TEXT",
+    "tries": "INTEGER NOT NULL DEFAULT 1",
+    "weights": "TEXT",
+    "run": "TEXT",
     "latency_ms": "REAL",
     "latency_low_ms": "REAL",
     "latency_high_ms": "REAL",
@@ -39,8 +44,9 @@ COLUMNS: Final[dict[str, str]] = {
     "meter": "TEXT",
     "measuring_started_at": "REAL",
     "measuring_finished_at": "REAL",
+    "measuring_environment": "TEXT",
 }
-"""Columns of the table ``evaluations`` with their SQLite types."""
+"""Columns of the table ``evaluations`` with their SQLite types; one that is added later is null or has a default."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Record:
         cost_s: Seconds of training and scoring; None if it failed.
         training: When it was trained.
         worker: What trained it.
+        parent: Canonical hash of the graph that the last edit was made to; None without edits.
+        environment: Machine and versions that it was trained with, as JSON.
+        tries: How often it was begun.
+        weights: Content hash of the trained network; None if none was given out.
+        run: Name of the run that had it evaluated.
         latency_ms: Median; None if it was not measured.
         latency_interval_ms: 95 % interval of the median.
         latency_n: Timed samples.
@@ -73,6 +84,7 @@ class Record:
         scores: Zero-cost scores and the like by name, as JSON.
         epochs: Passes over training data that the evaluation took.
         inherited_epochs: Passes that made the weights it began with; None where nobody knows.
+        measuring_environment: Machine and versions that it was measured with, as JSON.
     """
 
     cache_key: str
@@ -100,6 +112,12 @@ class Record:
     scores: str = "{}"
     epochs: float | None = None
     inherited_epochs: float | None = None
+    measuring_environment: str | None = None
+    parent: str | None = None
+    environment: str | None = None
+    tries: int = 1
+    weights: str | None = None
+    run: str | None = None
 
     @property
     def metrics(self) -> Metrics | None:
@@ -141,8 +159,8 @@ class Record:
 
     @classmethod
     def from_row(cls, row: sqlite3.Row) -> Record:
-        """Inverse of `to_row`."""
-        values = {name: row[name] for name in COLUMNS if name in cls.__dataclass_fields__}
+        """Inverse of `to_row`; a column that an older file lacks has its default."""
+        values = {name: row[name] for name in row.keys() if name in cls.__dataclass_fields__}  # noqa: SIM118
         return cls(
             **values,
             training=(row["training_started_at"], row["training_finished_at"]),

@@ -6,17 +6,19 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
 import torch
 
-from rlnas.errors import EvaluationError
-from rlnas.evaluation.build import seed_from
+from rlnas.errors import EvaluationError, GraphError
+from rlnas.evaluation.build import parent_key, seed_from
+from rlnas.evaluation.environment import environment
 from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
 from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator
 from rlnas.evaluation.pool import WorkerPool
+from rlnas.evaluation.queue import JobLimits
 from rlnas.evaluation.records import Record
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.store import Store
@@ -56,10 +58,11 @@ class Service:
         starts: Start networks of the candidates.
         store: Where results are kept.
         workers: Processes that train; 0 trains in this process.
-        time_limit_s: Longest time for one evaluation; needs workers to have an effect.
+        limits: Time, memory and tries of one evaluation; they need workers to have an effect.
         meter: Measures latency; None leaves it unknown.
-        executor: Carries out the training in the place of ``workers`` and ``time_limit_s``.
+        executor: Carries out the training in the place of ``workers`` and ``limits``.
         kept: How many trained networks stay in memory.
+        run: Name of the run, which the store notes with each evaluation.
     """
 
     def __init__(
@@ -70,24 +73,33 @@ class Service:
         starts: StartLibrary,
         store: Store,
         workers: int = 0,
-        time_limit_s: float | None = None,
+        limits: JobLimits | None = None,
         meter: Meter | None = None,
         executor: Executor | None = None,
         kept: int = 64,
+        run: str | None = None,
     ) -> None:
         self.evaluator = evaluator
         self.task = task
         self.starts = starts
         self.store = store
         self.meter = meter
+        self.run = run
         self.training_intervals: list[Interval] = []
         self.measuring_intervals: list[Interval] = []
         if executor is None:
-            executor = WorkerPool(workers, time_limit_s=time_limit_s) if workers else InlineExecutor()
+            executor = WorkerPool(workers, limits=limits) if workers else InlineExecutor()
         self._executor = executor
         self._kept = kept
         self._trained: OrderedDict[str, Network] = OrderedDict()
         self._meter_text: str | None = None
+        self._numbers = 0
+        self._asked: dict[int, str] = {}  # cache key by number
+        self._askers: dict[str, list[int]] = {}  # numbers by cache key, the first to be asked first
+        self._requests: dict[str, Request] = {}  # by cache key
+        self._records: dict[str, Record] = {}  # what is known of them
+        self._new: set[str] = set()  # those that were trained for the first who asked
+        self._jobs: dict[int, str] = {}  # cache key by the executor's number, of what is in work
 
     def __enter__(self) -> Service:
         return self
@@ -103,6 +115,7 @@ class Service:
 
     def close(self) -> None:
         """End worker processes and close the store; both come back if they are needed again."""
+        self.cancel()
         self._executor.close()
         self.store.close()
 
@@ -133,7 +146,7 @@ class Service:
     def evaluate(
         self, candidates: Sequence[Candidate], *, seed: int | Sequence[int], on_result: OnResult | None = None
     ) -> list[Evaluation]:
-        """Evaluate candidates together.
+        """Evaluate candidates together, and wait until all are done.
 
         Each result is in the store before anyone sees it, so that an interrupted call loses only what was in work.
 
@@ -150,16 +163,107 @@ class Service:
             StoreError: If the store cannot be read or written, or a start network is missing.
             MeterError: If latency cannot be measured; what was trained stays stored.
         """
+        numbers = self.submit(candidates, seed=seed)
+        places = {number: index for index, number in enumerate(numbers)}
+
+        def report(number: int, evaluation: Evaluation) -> None:
+            if on_result is not None:
+                on_result(places[number], evaluation)
+
+        found = self.collect(numbers, on_result=report)
+        return [found[number] for number in numbers]
+
+    def submit(self, candidates: Sequence[Candidate], *, seed: int | Sequence[int]) -> list[int]:
+        """Ask for evaluations without waiting for them; gives a number for each, which `collect` takes.
+
+        Raises:
+            EvaluationError: If evaluations cannot be carried out at all.
+            StoreError: If the store cannot be read, or a start network is missing.
+        """
         seeds = [seed] * len(candidates) if isinstance(seed, int) else list(seed)
-        batch = _Batch(self, [Request(c, s) for c, s in zip(candidates, seeds, strict=True)], on_result)
-        for key, outcome in self._run(batch.unknown(), keep=self._kept > 0):
-            batch.add(key, self._record(key, batch.requests[key], outcome))
-        unmeasured = [key for key, record in batch.records.items() if self._wants_latency(record)]
-        if unmeasured:
-            self._executor.settle()
-            for key in unmeasured:
-                batch.add(key, self._measure(key, batch.requests[key].candidate.graph))
-        return batch.evaluations()
+        requests = [Request(c, s) for c, s in zip(candidates, seeds, strict=True)]
+        for start_id in {candidate.start_id for candidate in candidates}:
+            self.starts.get(start_id)
+        numbers: list[int] = []
+        unknown: list[str] = []
+        for request in requests:
+            key = self.cache_key(request.candidate, seed=request.seed)
+            self._numbers += 1
+            numbers.append(self._numbers)
+            self._asked[self._numbers] = key
+            self._askers.setdefault(key, []).append(self._numbers)
+            if key in self._requests:
+                continue
+            self._requests[key] = request  # the first of several decides the inherited weights
+            record = self.store.get(key)
+            if record is None:
+                unknown.append(key)
+            else:
+                self._records[key] = record
+        keep = self._kept > 0 or self.store.weights_mb > 0
+        jobs = [Job(self._requests[key].candidate, training_seed(key), keep) for key in unknown]
+        sent = self._executor.submit(jobs, evaluator=self.evaluator, task=self.task, starts=self.starts)
+        self._jobs.update(zip(sent, unknown, strict=True))
+        return numbers
+
+    def collect(
+        self, numbers: Iterable[int] | None = None, *, lag: int = 0, on_result: OnResult | None = None
+    ) -> dict[int, Evaluation]:
+        """Wait for evaluations that were asked for with `submit`.
+
+        Args:
+            numbers: Which of them; all by default.
+            lag: How many of these may still be in work when the call returns; a later call gives them.
+            on_result: Called with (number, evaluation) for each as soon as it is complete.
+
+        Returns:
+            Evaluations by number, of those that are complete. What is given once is not given again.
+
+        Raises:
+            EvaluationError: If evaluations cannot be carried out at all.
+            StoreError: If the store cannot be read or written.
+            MeterError: If latency cannot be measured; what was trained stays stored.
+        """
+        wanted = set(self._asked if numbers is None else numbers)
+        found: dict[int, Evaluation] = {}
+
+        def give(key: str) -> None:
+            for number in [n for n in self._askers[key] if n in wanted]:
+                found[number] = self._answer(number)
+                if on_result is not None:
+                    on_result(number, found[number])
+
+        try:
+            for key in list(dict.fromkeys(self._asked[number] for number in sorted(wanted))):
+                if key in self._records and not self._wants_latency(self._records[key]):
+                    give(key)
+            waiting = {n for n in wanted if n in self._asked and self._asked[n] not in self._records}
+            while len(waiting) > lag:
+                key = self._take_next()
+                waiting.difference_update(self._askers[key])
+                if not self._wants_latency(self._records[key]):
+                    give(key)
+            unmeasured = [key for key in self._records if wanted.intersection(self._askers[key])]
+            if unmeasured and not waiting:
+                self._executor.settle()
+                for key in unmeasured:
+                    self._records[key] = self._measure(key, self._requests[key].candidate.graph)
+                    give(key)
+        except BaseException:
+            self.cancel()
+            raise
+        return found
+
+    @property
+    def in_work(self) -> int:
+        """Number of evaluations that were asked for and not yet given."""
+        return len(self._asked)
+
+    def cancel(self) -> None:
+        """Give up all that was asked for and not yet given; what is trained already stays stored."""
+        self._executor.cancel(list(self._jobs))
+        for table in (self._asked, self._askers, self._requests, self._records, self._new, self._jobs):
+            table.clear()
 
     def retrain(self, candidate: Candidate, *, seed: int) -> Evaluation:
         """Evaluate once more, to get the weights of an evaluation that is known from the store only.
@@ -173,31 +277,65 @@ class Service:
         key = self.cache_key(candidate, seed=seed)
         record = self.store.get(key)
         first = candidate if record is None else record.candidate  # whose edits made the weights that were trained
-        ((_, outcome),) = self._run({key: Request(first, seed)}, keep=True)
-        return replace(outcome.evaluation, cache_key=key)
+        self.starts.get(first.start_id)
+        jobs = [Job(first, training_seed(key), True)]
+        (own,) = self._executor.submit(jobs, evaluator=self.evaluator, task=self.task, starts=self.starts)
+        try:
+            while (ended := self._executor.next()) is not None:
+                if ended[0] == own:
+                    self.training_intervals.append(ended[1].interval)
+                    self._keep(key, ended[1].evaluation.trained)
+                    return replace(ended[1].evaluation, cache_key=key)
+                self._take(*ended)
+        finally:
+            self._executor.cancel([own])
+        raise AssertionError("the executor lost a job")
 
     def trained(self, cache_key: str) -> Network | None:
-        """Trained network of a recent evaluation, if it is still in memory."""
-        return self._trained.get(cache_key)
+        """Trained network of an evaluation, if it is still in memory or in the store."""
+        if cache_key in self._trained:
+            return self._trained[cache_key]
+        record = self.store.get(cache_key)
+        data = None if record is None or record.weights is None else self.store.weights(record.weights)
+        if record is None or data is None:
+            return None
+        try:
+            network = Network.from_bytes(data)
+        except GraphError:
+            return None  # damaged: as good as dropped
+        return network if network.content_hash == record.weights else None
+
+    def protect(self, cache_key: str) -> None:
+        """Let the store keep an evaluation's weights as the run's best, in the place of those protected before."""
+        record = self.store.get(cache_key)
+        if record is not None and record.weights is not None:
+            self.store.protect(record.weights, owner=self.run or "")
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def _run(self, requests: dict[str, Request], *, keep: bool) -> Iterator[tuple[str, Outcome]]:
-        """Train; gives (cache key, outcome) as they end."""
-        if not requests:
-            return
-        for start_id in {request.candidate.start_id for request in requests.values()}:
-            self.starts.get(start_id)
-        keys = list(requests)
-        jobs = [Job(requests[key].candidate, training_seed(key), keep) for key in keys]
-        outcomes = self._executor.run(jobs, evaluator=self.evaluator, task=self.task, starts=self.starts)
-        try:
-            for index, outcome in outcomes:
-                self.training_intervals.append(outcome.interval)
-                self._keep(keys[index], outcome.evaluation.trained)
-                yield keys[index], outcome
-        finally:
-            outcomes.close()  # abandons what is still in work if the caller was interrupted
+    def _take_next(self) -> str:
+        """Wait for a training to end and store it; gives the cache key."""
+        ended = self._executor.next()
+        assert ended is not None, "the executor lost a job"
+        return self._take(*ended)
+
+    def _take(self, number: int, outcome: Outcome) -> str:
+        key = self._jobs.pop(number)
+        self.training_intervals.append(outcome.interval)
+        self._keep(key, outcome.evaluation.trained)
+        self._records[key] = self._record(key, self._requests[key], outcome)
+        self._new.add(key)
+        return key
+
+    def _answer(self, number: int) -> Evaluation:
+        """Give an evaluation to one who asked for it."""
+        key = self._asked.pop(number)
+        answer = self.evaluation(self._records[key], cached=key not in self._new)
+        self._new.discard(key)  # the next to get it gets it for nothing
+        self._askers[key].remove(number)
+        if not self._askers[key]:
+            del self._askers[key], self._requests[key], self._records[key]
+        return answer
 
     def _keep(self, key: str, trained: Network | None) -> None:
         if trained is not None and self._kept:
@@ -209,6 +347,8 @@ class Service:
     def _record(self, key: str, request: Request, outcome: Outcome) -> Record:
         """Store an outcome; gives the row."""
         candidate, graph, found = request.candidate, request.candidate.graph, outcome.evaluation
+        parent = outcome.parent or parent_key(candidate, self.starts.get(candidate.start_id).graph)
+        kept = found.trained if self.store.weights_mb > 0 else None
         record = Record(
             cache_key=key,
             graph=json.dumps(graph.to_json()),
@@ -230,8 +370,16 @@ class Service:
             scores="{}" if found.metrics is None else json.dumps(dict(found.metrics.scores)),
             epochs=None if found.metrics is None else found.metrics.epochs,
             inherited_epochs=None if found.metrics is None else found.metrics.inherited_epochs,
+            parent=parent,
+            environment=outcome.environment,
+            tries=outcome.tries,
+            weights=None if kept is None else kept.content_hash,
+            run=self.run,
         )
-        self.store.put(record)
+        if not self.store.put(record, None if kept is None else kept.to_bytes()):
+            earlier = self.store.get(key)  # another run that uses the same store was faster
+            assert earlier is not None
+            return earlier
         return record
 
     def _wants_latency(self, record: Record) -> bool:
@@ -260,7 +408,7 @@ class Service:
         state = json.dumps(dict(self.meter.state()))
         if self.store.note(f"meter {meter_key}") != state:
             self.store.set_note(f"meter {meter_key}", state)
-        self.store.set_latency(key, latency, meter=meter_key, interval=interval)
+        self.store.set_latency(key, latency, meter=meter_key, interval=interval, environment=environment())
         record = self.store.get(key)
         assert record is not None
         return record
@@ -272,48 +420,6 @@ class Service:
             metrics = metrics.with_latency(None)
         trained = self._trained.get(record.cache_key)
         return Evaluation(metrics, record.status, record.reason, trained, record.cache_key, cached)
-
-
-class _Batch:
-    """One call of `Service.evaluate`: which requests share a key, what is known, what was reported."""
-
-    def __init__(self, service: Service, requests: Sequence[Request], on_result: OnResult | None) -> None:
-        self._service = service
-        self._keys = [service.cache_key(request.candidate, seed=request.seed) for request in requests]
-        self._on_result = on_result
-        self._answers: list[Evaluation | None] = [None] * len(requests)
-        self.requests: dict[str, Request] = {}
-        for key, request in zip(self._keys, requests, strict=True):
-            self.requests.setdefault(key, request)  # the first of several decides the inherited weights
-        self.records: dict[str, Record] = {}
-        self._stored: set[str] = set()
-        for key in self.requests:
-            record = service.store.get(key)
-            if record is not None:
-                self._stored.add(key)
-                self.add(key, record)
-
-    def unknown(self) -> dict[str, Request]:
-        """What has to be trained."""
-        return {key: request for key, request in self.requests.items() if key not in self.records}
-
-    def add(self, key: str, record: Record) -> None:
-        """Take a result, and report it to all who wait for it if nothing is missing."""
-        self.records[key] = record
-        if self._service._wants_latency(record):
-            return
-        cached = key in self._stored
-        for index in [i for i, other in enumerate(self._keys) if other == key]:
-            answer = self._service.evaluation(record, cached=cached)
-            self._answers[index] = answer
-            cached = True
-            if self._on_result is not None:
-                self._on_result(index, answer)
-
-    def evaluations(self) -> list[Evaluation]:
-        """All answers in the order of the candidates."""
-        assert all(answer is not None for answer in self._answers)
-        return [answer for answer in self._answers if answer is not None]
 
 
 def training_seed(cache_key: str) -> int:

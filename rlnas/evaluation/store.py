@@ -11,35 +11,41 @@ from types import TracebackType
 from typing import Any
 
 from rlnas.errors import StoreError
+from rlnas.evaluation import weights
 from rlnas.evaluation.records import COLUMNS, Record
 from rlnas.evaluation.times import Interval
 from rlnas.latency import Latency
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x724E4153  # "rNAS", in the header of the file
 WAIT_FOR_LOCK_S = 30.0
+PAGE = 500
+MEGABYTE = 1_000_000
 
 SCHEMA = f"""
 CREATE TABLE evaluations (id INTEGER PRIMARY KEY, {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())});
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+{weights.SCHEMA}"""
 
 
 class Store:
     """Evaluations by cache key. The file is opened when it is first needed.
 
     A row is committed before `put` returns, in a write-ahead log: killing the process at any moment loses nothing that
-    was put, and other processes may read, and write, at the same time.
+    was put, and other processes may read, and write, at the same time. A file of an older version of rlnas is brought
+    up to date when it is opened for writing, and read as it is otherwise.
 
     Args:
         path: The SQLite file; made if missing. None keeps the rows in memory.
         read_only: Open an existing file without ever writing to it.
+        weights_mb: Megabytes of trained weights to keep; beyond that the least recently useful are dropped.
     """
 
-    def __init__(self, path: str | Path | None = None, *, read_only: bool = False) -> None:
+    def __init__(self, path: str | Path | None = None, *, read_only: bool = False, weights_mb: float = 0.0) -> None:
         if read_only and path is None:
             raise StoreError("a store in memory cannot be opened for reading only")
         self.path = None if path is None else Path(path)
+        self.weights_mb = weights_mb
         self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
         self._process = 0
@@ -63,42 +69,77 @@ class Store:
             row = connection.execute("SELECT * FROM evaluations WHERE cache_key = ?", (cache_key,)).fetchone()
         return None if row is None else Record.from_row(row)
 
-    def put(self, record: Record) -> None:
-        """Add an evaluation; if there is one of that key already, the older one stays."""
+    def put(self, record: Record, data: bytes | None = None) -> bool:
+        """Add an evaluation; if there is one of that key already, the older one stays.
+
+        Args:
+            data: The trained network as bytes, to be kept under the name ``record.weights``.
+
+        Returns:
+            False if the older one stayed.
+        """
         row = record.to_row()
         names, marks = ", ".join(row), ", ".join("?" * len(row))
         with self._transaction() as connection:
-            connection.execute(
+            added = connection.execute(
                 f"INSERT INTO evaluations ({names}) VALUES ({marks}) ON CONFLICT (cache_key) DO NOTHING",
                 tuple(row.values()),
-            )
+            ).rowcount
+            if added and data is not None and record.weights is not None:
+                limit = round(self.weights_mb * MEGABYTE)
+                weights.add(connection, record.weights, data, limit_bytes=limit)
+        return bool(added)
 
-    def set_latency(self, cache_key: str, latency: Latency, *, meter: str, interval: Interval) -> None:
+    def set_latency(
+        self, cache_key: str, latency: Latency, *, meter: str, interval: Interval, environment: str | None = None
+    ) -> None:
         """Add a measured latency to an evaluation, in the place of an earlier one.
 
         Args:
             meter: Description of the meter, as JSON.
             interval: When it was measured.
+            environment: Machine and versions that it was measured with, as JSON.
         """
-        values = (latency.ms, latency.low_ms, latency.high_ms, latency.n, meter, *interval, cache_key)
+        values = (latency.ms, latency.low_ms, latency.high_ms, latency.n, meter, *interval, environment, cache_key)
         with self._transaction() as connection:
             changed = connection.execute(
                 "UPDATE evaluations SET latency_ms = ?, latency_low_ms = ?, latency_high_ms = ?, latency_n = ?,"
-                " meter = ?, measuring_started_at = ?, measuring_finished_at = ? WHERE cache_key = ?",
+                " meter = ?, measuring_started_at = ?, measuring_finished_at = ?, measuring_environment = ?"
+                " WHERE cache_key = ?",
                 values,
             ).rowcount
         assert changed == 1, f"no evaluation {cache_key}"
 
     def rows(self) -> Iterator[Record]:
-        """All evaluations, oldest first."""
-        with self._transaction() as connection:
-            rows = connection.execute("SELECT * FROM evaluations ORDER BY id").fetchall()
-        return (Record.from_row(row) for row in rows)
+        """All evaluations, oldest first; those that are added meanwhile come too."""
+        reached = 0
+        while True:
+            with self._transaction() as connection:
+                page = connection.execute(
+                    "SELECT * FROM evaluations WHERE id > ? ORDER BY id LIMIT ?", (reached, PAGE)
+                ).fetchall()
+            if not page:
+                return
+            yield from map(Record.from_row, page)
+            reached = page[-1]["id"]
 
     def count(self) -> int:
         """Number of evaluations."""
         with self._transaction() as connection:
             return int(connection.execute("SELECT count(*) FROM evaluations").fetchone()[0])
+
+    # ------------------------------------------------------------------------------------------------------- weights
+
+    def weights(self, name: str) -> bytes | None:
+        """A trained network by the hash of its content, as bytes, if it is still kept."""
+        with self._transaction() as connection:
+            if _pragma(connection, "user_version") < 2:
+                return None
+            return weights.get(connection, name, touch=not self._read_only)
+
+    def protect(self, name: str, *, owner: str) -> None:
+        """Never drop these weights, until others are protected for the same owner."""
+        self.set_note(f"{weights.BEST}{owner}", name)
 
     # --------------------------------------------------------------------------------------------------------- notes
 
@@ -167,6 +208,8 @@ class Store:
             raise StoreError(
                 f"{self._name()} has the format {version}, this version of rlnas knows {SCHEMA_VERSION}: update rlnas"
             )
+        if not self._read_only and self.path is not None:
+            self._update(connection)
         connection.execute("PRAGMA synchronous = NORMAL")  # with WAL: safe against the end of the process
 
     def _create(self, connection: sqlite3.Connection) -> None:
@@ -179,6 +222,21 @@ class Store:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    def _update(self, connection: sqlite3.Connection) -> None:
+        """Give a file of an older version what it lacks; what it holds stays as it is."""
+        there = {row["name"] for row in connection.execute("PRAGMA table_info(evaluations)")}
+        if COLUMNS.keys() <= there and _pragma(connection, "user_version") == SCHEMA_VERSION:
+            return
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")  # another process may do the same
+            there = {row["name"] for row in connection.execute("PRAGMA table_info(evaluations)")}
+            for name, kind in COLUMNS.items():
+                if name not in there:
+                    connection.execute(f"ALTER TABLE evaluations ADD COLUMN {name} {kind}")
+            for statement in weights.SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> Any:

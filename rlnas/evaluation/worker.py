@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import threading
+from collections.abc import Mapping
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,8 +21,10 @@ from typing import Any
 import torch
 
 from rlnas.evaluation.jobs import Job, carry_out
-from rlnas.evaluation.metrics import one_line
+from rlnas.evaluation.memory import MemoryLimitError, limit_memory
+from rlnas.evaluation.metrics import Evaluator, one_line
 from rlnas.network import Network
+from rlnas.tasks import Task
 
 HEADER_SIZE = 8
 
@@ -49,29 +52,62 @@ def work(pipe: Connection) -> None:
 
 
 def _serve(pipe: Connection) -> None:
-    name = f"process {os.getpid()}"
-    starts: dict[str, Network] = {}
-    evaluator = task = None
+    place = Workplace(f"process {os.getpid()}")
     pipe.send_bytes(pack({"kind": "hello"}))
     while True:
         header, body = unpack(pipe.recv_bytes())
-        if header["kind"] != "job":
-            try:
-                if header["kind"] == "setup":
-                    evaluator = task = None
-                    evaluator, task = pickle.loads(body)  # made by the pool in our parent process
-                    pipe.send_bytes(pack({"kind": "ready"}))
-                else:
-                    starts[header["id"]] = Network.from_bytes(body)
-            except Exception as error:
-                pipe.send_bytes(pack({"kind": "broken", "what": header["kind"], "reason": one_line(error)}))
-        else:
-            job = Job.from_json(header["job"])
-            start = starts[job.candidate.start_id]
-            assert evaluator is not None and task is not None
-            outcome = carry_out(job, start=start, evaluator=evaluator, task=task, worker=name)
-            summary, weights = outcome.to_message()
+        if header["kind"] == "job":
+            summary, weights = place.carry_out(header["job"])
             pipe.send_bytes(pack({"kind": "done", **summary}, weights))
+            continue
+        try:
+            if header["kind"] == "setup":
+                place.set_up(body, memory_limit_mb=header["memory_limit_mb"])
+                pipe.send_bytes(pack({"kind": "ready"}))
+            else:
+                place.add_start(header["id"], body)
+        except MemoryLimitError as error:
+            pipe.send_bytes(pack({"kind": "broken", "what": "memory", "reason": str(error)}))
+        except Exception as error:
+            pipe.send_bytes(pack({"kind": "broken", "what": header["kind"], "reason": one_line(error)}))
+
+
+class Workplace:
+    """What a worker has at hand: evaluator, task and start networks.
+
+    Args:
+        name: Name of the worker, for the store.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._starts: dict[str, Network] = {}
+        self._setup: tuple[Evaluator, Task] | None = None
+        self._limited = False
+
+    def set_up(self, pickled: bytes, *, memory_limit_mb: float | None) -> None:
+        """Take over evaluator and task, made by the process that this one belongs to.
+
+        Raises:
+            MemoryLimitError: If the process already takes more than the limit.
+        """
+        self._setup = None
+        self._setup = pickle.loads(pickled)
+        if memory_limit_mb is not None and not self._limited:
+            limit_memory(memory_limit_mb)
+            self._limited = True
+
+    def add_start(self, id: str, data: bytes) -> None:
+        """Take over a start network."""
+        self._starts[id] = Network.from_bytes(data)
+
+    def carry_out(self, job: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Do a job; gives the message of its outcome."""
+        assert self._setup is not None
+        evaluator, task = self._setup
+        parsed = Job.from_json(job)
+        start = self._starts[parsed.candidate.start_id]
+        return carry_out(parsed, start=start, evaluator=evaluator, task=task, worker=self.name).to_message()
 
 
 def _end_with_parent() -> None:

@@ -16,6 +16,8 @@ from rlnas.operators import OPERATORS
 from rlnas.spaces import conv_stages
 from rlnas.tasks import Split, make_task
 
+HOARD = []
+
 
 def tiny_task(seed=0):
     """Two classes of noisy 6x6 images, bright above or below; any network learns it."""
@@ -71,7 +73,8 @@ def library(*networks):
 class FaultyEvaluator:
     """Gives an accuracy drawn from the seed, except for graphs that are to go wrong.
 
-    Behaviours: "ok", "crash", "crash once", "hang", "raise", "memory", "nan", "wait" (until the file ``go`` exists).
+    Behaviours: "ok", "crash", "crash once", "hang", "raise", "memory", "allocate" (4 GB), "hoard" (keeps 100 MB for
+    good), "nan", "wait" (until the file ``go`` exists).
     """
 
     behaviours: dict = field(default_factory=dict)  # graph key -> behaviour
@@ -103,6 +106,10 @@ class FaultyEvaluator:
             raise ValueError("something\nwent wrong")
         if behaviour == "memory":
             raise MemoryError
+        if behaviour == "allocate":
+            torch.zeros(4_000_000_000, dtype=torch.uint8)
+        if behaviour == "hoard":
+            HOARD.append(torch.zeros(100_000_000, dtype=torch.uint8))
         if behaviour == "nan":
             return Evaluation.failed("the training loss is not finite")
         accuracy = (seed % 1000) / 1000

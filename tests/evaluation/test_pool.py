@@ -8,8 +8,9 @@ import time
 import pytest
 
 from rlnas.errors import ConfigError, EvaluationError
-from rlnas.evaluation import InlineExecutor, Job, Outcome, Service, Store, TrainingEvaluator, WorkerPool
+from rlnas.evaluation import InlineExecutor, Job, JobLimits, Outcome, Service, Store, TrainingEvaluator, WorkerPool
 from rlnas.evaluation.jobs import carry_out
+from rlnas.evaluation.memory import data_mb
 from rlnas.evaluation.worker import pack, unpack
 from tests.evaluation import killed
 from tests.evaluation.faults import (
@@ -36,7 +37,7 @@ def start():
 @pytest.fixture(scope="module")
 def pool():
     """Two processes for all tests that do not harm them; the time limit is for one that does."""
-    made = WorkerPool(2, time_limit_s=2.0)
+    made = WorkerPool(2, limits=JobLimits(time_limit_s=2.0))
     yield made
     made.close()
 
@@ -78,12 +79,12 @@ def test_jobs_and_outcomes_survive_sending(task, start):
         assert (back.interval, back.worker) == (outcome.interval, "inline")
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"workers": 0}, {"workers": 1, "time_limit_s": 0}, {"workers": 1, "retries": -1}]
-)
-def test_arguments_that_make_no_sense_are_refused(arguments):
-    with pytest.raises(ConfigError):
-        WorkerPool(**arguments)
+@pytest.mark.parametrize("limits", [{"time_limit_s": 0}, {"retries": -1}, {"memory_limit_mb": 0}])
+def test_arguments_that_make_no_sense_are_refused(limits):
+    with pytest.raises(ConfigError, match=next(iter(limits))):
+        JobLimits(**limits)
+    with pytest.raises(ConfigError, match="workers=0"):
+        WorkerPool(0)
 
 
 def test_results_do_not_depend_on_the_executor(task, start, pool):
@@ -103,7 +104,7 @@ def test_failures_are_the_same_in_processes_and_the_processes_go_on(task, start,
     evaluator = FaultyEvaluator(dict(zip(keys[1:], ["raise", "memory", "nan"], strict=True)))
     inline, processes = (evaluate(task, start, evaluator, batch, e) for e in (InlineExecutor(), pool))
     assert [(e.status, e.reason, e.metrics) for e in inline] == [(e.status, e.reason, e.metrics) for e in processes]
-    assert [e.reason for e in processes][1:3] == ["ValueError: something went wrong", "MemoryError"]
+    assert [e.reason for e in processes][1:3] == ["ValueError: something went wrong", "out of memory: MemoryError"]
 
 
 def test_crashes_and_hangs_become_rows_and_the_rest_goes_on(tmp_path, task, start, pool):
@@ -117,6 +118,42 @@ def test_crashes_and_hangs_become_rows_and_the_rest_goes_on(tmp_path, task, star
         assert found[index].metrics == undisturbed[index].metrics
     calls = evaluator.calls()
     assert [calls.count(c.graph.key) for c in batch] == [1, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_tries_are_limited_and_noted(tmp_path, task, start, retries):
+    (candidate,) = candidates(start, "widen")
+    evaluator = FaultyEvaluator({candidate.graph.key: "crash"}, folder=str(tmp_path))
+    made = Service(evaluator, task, starts=library(start), store=Store(), workers=1, limits=JobLimits(retries=retries))
+    with made:
+        (found,) = made.evaluate([candidate], seed=0)
+        assert found.reason == "worker died (exit code 7)"
+        assert len(evaluator.calls()) == retries + 1 == next(made.store.rows()).tries
+
+
+def test_a_job_that_takes_too_much_memory_fails_and_the_rest_goes_on(tmp_path, task, start):
+    batch = widened(start, 4)
+    behaviours = dict(zip([c.graph.key for c in batch], ["ok", "hoard", "allocate", "hoard"], strict=True))
+    evaluator = FaultyEvaluator(behaviours, folder=str(tmp_path))
+    before = data_mb()
+    made = WorkerPool(1, limits=JobLimits(memory_limit_mb=before + 2500, retries=0))
+    try:
+        found = evaluate(task, start, evaluator, batch, made)
+    finally:
+        made.close()
+    assert [e.status for e in found] == ["ok", "ok", "failed", "ok"]
+    assert found[2].reason.startswith("out of memory: RuntimeError: ")
+    calls = evaluator.calls()
+    # The third was tried again, once, in a fresh process: what the jobs before it left behind does not count.
+    assert [calls.count(c.graph.key) for c in batch] == [1, 1, 2, 1]
+
+
+def test_a_memory_limit_that_is_too_small_is_one_clear_error(task, start):
+    made = WorkerPool(1, limits=JobLimits(memory_limit_mb=50))
+    with pytest.raises(EvaluationError, match=r"memory_limit_mb=50 is too small: .* give it at least \d+") as error:
+        evaluate(task, start, FaultyEvaluator(), candidates(start, ""), made)
+    assert "\n" not in str(error.value)
+    made.close()
 
 
 def test_latency_is_measured_when_no_process_is_working(task, start, pool):
@@ -172,7 +209,7 @@ def test_a_process_lost_while_idle_is_replaced(task, start, pool):
 
 
 def test_a_pool_that_never_ran_can_be_copied_and_closed():
-    made = WorkerPool(2, time_limit_s=3)
+    made = WorkerPool(2, limits=JobLimits(time_limit_s=3))
     copy = pickle.loads(pickle.dumps(made))
     made.close()
     copy.close()

@@ -16,6 +16,7 @@ from rlnas.evaluation import (
     evaluate_start,
     train_start,
 )
+from rlnas.operators import OPERATORS
 from tests.evaluation.faults import (
     CountingMeter,
     FaultyEvaluator,
@@ -118,7 +119,7 @@ def test_failures_are_rows_with_a_reason_and_the_rest_goes_on(task, start):
         assert [e.reason for e in found] == [
             None,
             "ValueError: something went wrong",
-            "MemoryError",
+            "out of memory: MemoryError",
             "the training loss is not finite",
         ]
         assert [row.reason for row in made.store.rows()] == [e.reason for e in found]
@@ -215,6 +216,81 @@ def test_a_missing_start_network_is_an_error_and_not_a_row(task, start):
     with pytest.raises(StoreError, match="no start network"):
         made.evaluate(candidates(start, ""), seed=0)
     assert made.store.count() == 0
+
+
+def test_weights_in_the_store_outlive_the_process(tmp_path, task, start):
+    evaluator = FaultyEvaluator(folder=str(tmp_path))
+    (candidate,) = candidates(start, "widen")
+    with service(task, start, evaluator, Store(tmp_path / "s.sqlite", weights_mb=1), run="one") as first:
+        (found,) = first.evaluate([candidate], seed=0)
+        row = next(first.store.rows())
+        assert row.weights == found.trained.content_hash and row.run == "one" and row.tries == 1
+        assert row.parent == start.graph.key and '"torch"' in row.environment
+        first.protect(found.cache_key)
+        assert first.store.note("best one") == row.weights
+    with service(task, start, evaluator, Store(tmp_path / "s.sqlite")) as second:
+        (again,) = second.evaluate([candidate], seed=0)
+        assert again.trained is None and second.trained(found.cache_key).content_hash == row.weights
+        assert second.trained("unknown") is None
+        second.store._connection.execute("UPDATE weights SET data = x'00'")
+        assert second.trained(found.cache_key) is None
+
+
+def test_parents_are_the_graph_before_the_last_edit(task, start):
+    made = service(task, start, FaultyEvaluator({}))
+    (once,) = candidates(start, "widen")
+    widen = OPERATORS["widen"]
+    site = widen.sites(once.graph)[-1]
+    twice = Candidate(widen.edit(once.graph, site).graph, once.start_id, (*once.edits, site))
+    failing = replace(candidates(start, "deepen")[0], graph=twice.graph)  # cannot be built
+    made.evaluate([candidates(start, "")[0], once, twice], seed=0)
+    made.evaluate([failing], seed=1)
+    assert [row.parent for row in made.store.rows()] == [None, start.graph.key, once.graph.key, start.graph.key]
+
+
+def test_what_another_run_stored_meanwhile_stands(tmp_path, task, start):
+    """Two runs that share a store may evaluate the same network at the same time: the first result is everyone's."""
+    store, (candidate,) = Store(tmp_path / "s.sqlite"), candidates(start, "widen")
+
+    class Slower(FaultyEvaluator):
+        def evaluate(self, network, *, seed):
+            with service(task, start, FaultyEvaluator(), Store(tmp_path / "s.sqlite"), run="other") as other:
+                other.evaluate([candidate], seed=0)
+            found = super().evaluate(network, seed=seed)
+            return replace(found, metrics=replace(found.metrics, accuracy=0.0))
+
+    (found,) = service(task, start, Slower(), store, run="own").evaluate([candidate], seed=0)
+    (row,) = store.rows()
+    assert row.run == "other" and found.metrics == row.metrics and row.accuracy != 0.0
+
+
+def test_what_is_asked_for_may_come_later(tmp_path, task, start):
+    evaluator = FaultyEvaluator(folder=str(tmp_path))
+    made, batch = service(task, start, evaluator), widened(start, 5)
+    numbers = made.submit([*batch[:3], batch[0]], seed=0)
+    assert made.in_work == 4 and not evaluator.calls()
+    seen = []
+    early = made.collect(lag=1, on_result=lambda number, found: seen.append(number))
+    assert sorted(early) == sorted(seen) == [numbers[0], numbers[1], numbers[3]] and made.in_work == 1
+    assert [early[n].cached for n in (numbers[0], numbers[3])] == [False, True]
+    more = made.submit(batch[1:], seed=0)  # one known, one still in work, two new
+    own = made.collect(more)
+    assert sorted(own) == more and made.in_work == 1
+    late = made.collect()
+    assert list(late) == [numbers[2]] and made.in_work == 0 and made.collect() == {}
+    assert late[numbers[2]].metrics == own[more[1]].metrics
+    assert len(evaluator.calls()) == 5
+    together = service(task, start, FaultyEvaluator()).evaluate(batch, seed=0)
+    assert [e.metrics for e in together[1:]] == [own[n].metrics for n in more]
+
+
+def test_what_is_cancelled_is_not_trained(tmp_path, task, start):
+    evaluator = FaultyEvaluator(folder=str(tmp_path))
+    made, batch = service(task, start, evaluator), widened(start, 3)
+    made.submit(batch, seed=0)
+    made.cancel()
+    assert made.in_work == 0 and made.collect() == {} and not evaluator.calls()
+    assert [e.status for e in made.evaluate(batch[:1], seed=0)] == ["ok"]
 
 
 def test_nothing_to_do(task, start):

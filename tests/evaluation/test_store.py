@@ -168,6 +168,88 @@ def test_a_store_of_a_newer_version(tmp_path):
     one_line(error, path)
 
 
+FIRST_FORMAT = """
+CREATE TABLE evaluations (id INTEGER PRIMARY KEY, cache_key TEXT NOT NULL UNIQUE, graph TEXT NOT NULL,
+    graph_key TEXT NOT NULL, start_id TEXT NOT NULL, edits TEXT NOT NULL, task_key TEXT NOT NULL, recipe TEXT NOT NULL,
+    seed INTEGER NOT NULL, status TEXT NOT NULL, reason TEXT, accuracy REAL, n_params INTEGER NOT NULL,
+    macs INTEGER NOT NULL, peak_memory_bytes INTEGER NOT NULL, cost_s REAL, training_started_at REAL NOT NULL,
+    training_finished_at REAL NOT NULL, worker TEXT NOT NULL, latency_ms REAL, latency_low_ms REAL,
+    latency_high_ms REAL, latency_n INTEGER, meter TEXT, measuring_started_at REAL, measuring_finished_at REAL);
+CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+INSERT INTO evaluations VALUES (1, 'k0', '{}', 'g0', 's0', '[]', 't0', '{}', 9223372036854775807, 'ok', NULL,
+    0.30000000000000004, 1, 2, 3, 0.5, 10.0, 11.0, 'process 1', NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO notes VALUES ('a', '1');
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 1;
+PRAGMA application_id = 1917731155
+"""
+
+
+def test_a_store_of_the_first_format_is_read_as_it_is_and_brought_up_to_date_to_be_written(tmp_path):
+    path = tmp_path / "store.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_FORMAT)
+    connection.close()
+    with Store(path, read_only=True) as old:
+        assert list(old.rows()) == [RECORD] and old.note("a") == "1" and old.weights("w") is None
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1,)
+    with Store(path, weights_mb=1) as store, Store(path) as beside:
+        assert store.get("k0") == beside.get("k0") == RECORD and store.note("a") == "1"
+        later = replace(record(1), parent="p", environment="{}", tries=2, weights="w", run="r")
+        store.put(later, b"data")
+        assert store.get("k1") == later and store.weights("w") == b"data"
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def weighing(name, **rest):
+    return replace(RECORD, cache_key=f"key {name}", weights=name, **rest)
+
+
+def test_weights_are_kept_within_a_size_and_the_least_recently_useful_go_first(tmp_path):
+    with Store(tmp_path / "store.sqlite", weights_mb=0.0035) as store:
+        store.put(weighing("best"), b"b" * 1000)
+        store.protect("best", owner="run 1")
+        for name in ("x", "y"):
+            store.put(weighing(name), name.encode() * 1000)
+        assert store.weights("x") == b"x" * 1000  # now y is the one that was useful longest ago
+        store.put(weighing("z"), b"z" * 1000)
+        assert {n for n in ("best", "x", "y", "z") if store.weights(n) is not None} == {"best", "x", "z"}
+        store.put(weighing("huge"), b"h" * 4000)
+        assert store.weights("huge") is None and store.weights("x") is not None
+        store.protect("x", owner="run 1")  # in the place of the one before
+        for name in ("u", "v"):
+            store.put(weighing(name), name.encode() * 1000)
+        assert {n for n in ("best", "x", "z", "u", "v") if store.weights(n) is not None} == {"x", "u", "v"}
+        assert store.count() == 7  # rows stay
+    with Store(tmp_path / "store.sqlite", read_only=True) as reader:
+        assert reader.weights("x") == b"x" * 1000
+
+
+def test_weights_that_several_evaluations_share_are_kept_once(tmp_path):
+    with Store(tmp_path / "store.sqlite", weights_mb=1) as store:
+        assert store.put(replace(record(1), weights="same"), b"w" * 1000)
+        assert store.put(replace(record(2), weights="same"), b"w" * 1000)
+        assert not store.put(replace(record(2), weights="other"), b"o")
+        assert store.weights("other") is None
+        assert store._connection.execute("SELECT count(*), sum(size) FROM weights").fetchone()[:] == (1, 1000)
+
+
+def test_without_a_size_no_weights_are_kept(store):
+    store.put(weighing("w"), b"w")
+    assert store.weights("w") is None
+
+
+def test_rows_that_come_while_reading_come_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlnas.evaluation.store.PAGE", 2)
+    with Store(tmp_path / "store.sqlite") as store:
+        for i in range(3):
+            store.put(record(i))
+        rows = store.rows()
+        assert next(rows).cache_key == "k0"
+        store.put(record(3))
+        assert [row.cache_key for row in rows] == ["k1", "k2", "k3"]
+
+
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "store.sqlite"
