@@ -1,6 +1,6 @@
 """How well do zero-cost scores of untrained networks order NAS-Bench-201's cells by their published accuracy?
 
-    python benchmarks/zero_cost.py [--data FOLDER] [--cells 300] [--batch-size 64] [--json zero_cost.json] [--quick]
+    python benchmarks/zero_cost.py [--data FOLDER] [--cells 300] [--batch-size 32] [--json zero_cost.json] [--quick]
 
 Protocol. Cells are drawn at random, without replacement, from all 15,625. Each becomes a graph of rlnas with the
 benchmark's own skeleton (16 channels, 5 cells in a stage, ReLU-convolution-BatchNorm, residual blocks of stride 2).
@@ -200,7 +200,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", help="folder with nasbench201.npz and cifar10_jpeg.npz")
     parser.add_argument("--cells", type=int, default=300)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="write everything measured to this file")
     parser.add_argument("--quick", action="store_true", help="12 cells and 16 images: shows that it runs, nothing else")

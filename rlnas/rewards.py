@@ -60,7 +60,8 @@ class Reference:
         latency_ms: Its latency, if measured.
         n_params: Its parameters.
         macs: Its multiply-accumulates.
-        epochs: Passes over training data behind the accuracies, those that made its weights included, if known.
+        epochs: Passes over training data that each of its evaluations took; None if they train in no such way.
+        inherited_epochs: Passes that made the weights they began with; None where nobody knows.
     """
 
     accuracies: tuple[float, ...]
@@ -68,6 +69,7 @@ class Reference:
     n_params: int
     macs: int
     epochs: float | None = None
+    inherited_epochs: float | None = None
 
     @classmethod
     def from_metrics(cls, metrics: Sequence[Measured]) -> Reference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,4 +54,7 @@ def evaluate_start(service: Service, start_id: str, *, seed: int, n: int = 5) ->
     for evaluation in found:
         if evaluation.metrics is None:
             raise EvaluationError(f"the start network cannot be evaluated: {evaluation.reason}")
-    return Reference.from_metrics([evaluation.metrics for evaluation in found if evaluation.metrics is not None])
+    metrics = [evaluation.metrics for evaluation in found if evaluation.metrics is not None]
+    past = metrics[0]
+    reference = Reference.from_metrics(metrics)
+    return replace(reference, epochs=past.epochs, inherited_epochs=past.inherited_epochs)

@@ -119,17 +119,20 @@ class Service:
         self._executor.close()
         self.store.close()
 
-    def with_evaluator(self, evaluator: Evaluator) -> Service:
+    def with_evaluator(self, evaluator: Evaluator, *, measure: bool = True) -> Service:
         """A service of another evaluator that shares everything else with this one: store, processes, meter, clock.
 
-        Closing either closes what they share.
+        Closing either closes what they share. Only one of them may have evaluations in work.
+
+        Args:
+            measure: False leaves latency unknown.
         """
         other = Service(
             evaluator,
             self.task,
             starts=self.starts,
             store=self.store,
-            meter=self.meter,
+            meter=self.meter if measure else None,
             executor=self._executor,
             kept=self._kept,
         )

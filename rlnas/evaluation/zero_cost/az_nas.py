@@ -1,5 +1,7 @@
 """AZ-NAS's scores: what the values between blocks can express, whether it grows, and how gradients pass.
 
+They look at random inputs, normal or ids of tokens, and at no data.
+
 References:
     Lee, Ham, AZ-NAS: Assembling Zero-Cost Proxies for Network Architecture Search, CVPR 2024, arXiv:2403.19232.
 """

@@ -16,7 +16,7 @@ from rlnas.errors import EvaluationError
 from rlnas.evaluation.build import seed_from
 from rlnas.evaluation.zero_cost.blocks import between, block_ends
 from rlnas.graph import Graph
-from rlnas.network import Network
+from rlnas.network import Network, example_inputs
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -99,12 +99,12 @@ class Probe:
 
     @cached_property
     def steps(self) -> list[Step]:
-        """The blocks at work on the batch, one after the other; no gradient flows from one into another."""
+        """The blocks at work on random inputs, one after the other; no gradient flows from one into another."""
         if not self.blocks:
             raise EvaluationError("the score looks at the values between blocks, and the network has no such value")
         steps: list[Step] = []
         last: str | None = None
-        value = self.inputs
+        value = example_inputs(self.graph, len(self.inputs), generator=self.generator("inputs"))
         for end in self.blocks:
             before = value.detach().requires_grad_() if last is not None else None
             if end == last:
