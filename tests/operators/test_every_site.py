@@ -40,7 +40,7 @@ def outputs(module: nn.Module, inputs: Tensor, *, modes: bool) -> list[Tensor]:
     return found
 
 
-def check_sites(name: str, every: int) -> None:
+def check_sites(name: str, every: int, *, exact: bool) -> None:
     """Exactness or a reported drift, shapes and declared costs, at one of so many sites of each operator."""
     before = take_in(name)
     graph = before.graph
@@ -48,7 +48,7 @@ def check_sites(name: str, every: int) -> None:
     modes = not any(op.startswith("dropout") for op in ops) and any(op.startswith("batch_norm") for op in ops)
     inputs = make_inputs(graph, 0, n=3 if modes else 1)
     expected = outputs(before.module(), inputs, modes=modes)
-    for operator in OPERATORS.values():
+    for operator in [operator for operator in OPERATORS.values() if operator.exact == exact]:
         for site in operator.sites(graph)[::every]:
             edit = operator.edit(graph, site)
             after = operator.apply(before, site, generator=generator(1), calibration=None if operator.exact else inputs)
@@ -67,12 +67,14 @@ def check_sites(name: str, every: int) -> None:
                 assert drift is not None and drift >= 0.0, site
 
 
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "approximate"])
 @pytest.mark.parametrize("name", QUICK)
-def test_some_sites(name: str) -> None:
-    check_sites(name, QUICK[name])
+def test_some_sites(name: str, exact: bool) -> None:
+    check_sites(name, QUICK[name], exact=exact)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "approximate"])
 @pytest.mark.parametrize("name", NAMED)
-def test_every_site(name: str) -> None:
-    check_sites(name, 1)
+def test_every_site(name: str, exact: bool) -> None:
+    check_sites(name, 1, exact=exact)
