@@ -12,7 +12,16 @@ from torch import nn
 
 from rlnas.envs.problem import Problem
 from rlnas.errors import ConfigError, unknown_name
-from rlnas.evaluation import Evaluator, JobLimits, Service, StartLibrary, Store, TrainingEvaluator, train_start
+from rlnas.evaluation import (
+    Evaluator,
+    JobLimits,
+    Service,
+    StartLibrary,
+    Store,
+    TrainingEvaluator,
+    make_executor,
+    train_start,
+)
 from rlnas.graph import Graph
 from rlnas.interchange import from_module
 from rlnas.latency import Meter, TorchMeter
@@ -101,11 +110,15 @@ def make_problem(
     max_latency_ms: float | None = None,
     meter: Meter | None = None,
     workers: int = 0,
+    backend: str = "processes",
+    address: str | None = None,
     time_limit_s: float | None = None,
     memory_limit_mb: float | None = None,
     retries: int = 1,
     store: str | Path | None = None,
+    weights_mb: float = 0.0,
     starts: str | Path | None = None,
+    run: str | None = None,
     seed: int = 0,
     **space: Any,
 ) -> Problem:
@@ -126,11 +139,15 @@ def make_problem(
         max_latency_ms: Limit on measured latency.
         meter: Measures latency; PyTorch on the CPU by default, where the reward needs it.
         workers: Processes that train candidates; 0 trains in this process.
+        backend: Where they are: ``"processes"`` of this machine, or ``"ray"``.
+        address: A running Ray cluster; by default one is started on this machine.
         time_limit_s: Seconds after which an evaluation is given up (with workers only, like what follows).
         memory_limit_mb: Megabytes that the process of an evaluation may take.
         retries: How often an evaluation is tried again whose process died.
         store: SQLite file of evaluations; in memory by default.
+        weights_mb: Megabytes of trained weights that the store keeps.
         starts: Folder of start networks; in memory by default.
+        run: Name under which the store notes evaluations.
         seed: Seed of the start network.
         **space: Arguments of `make_space`.
 
@@ -158,14 +175,15 @@ def make_problem(
     reward_of(reference=Reference((0.5,), 1.0, 1, 1))  # refuses what cannot be, before anything is trained
     if meter is None and (cost == "latency_ms" or max_latency_ms is not None):
         meter = TorchMeter()
+    limits = JobLimits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, retries=retries)
     service = Service(
         TrainingEvaluator(task, epochs=epochs, **recipe) if evaluator is None else evaluator,
         task,
         starts=StartLibrary(starts),
-        store=Store(store),
-        workers=workers,
-        limits=JobLimits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, retries=retries),
+        store=Store(store, weights_mb=weights_mb),
+        executor=make_executor(backend, workers=workers, address=address, limits=limits),
         meter=meter,
+        run=run,
     )
     return Problem(
         space=morphs,

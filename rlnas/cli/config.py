@@ -63,7 +63,11 @@ class EvaluationSettings:
         weight_decay: Decay of the weights.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
         workers: Processes that train candidates; 0 trains in the main process.
-        time_limit_s: Seconds after which an evaluation is given up.
+        backend: Where they are: ``processes`` of this machine, or ``ray`` (needs rlnas[ray]).
+        address: A running Ray cluster, such as ``auto`` or ``10.0.0.1:6379``; without it one is started here.
+        time_limit_s: Seconds after which an evaluation is given up; needs workers, like the next two.
+        memory_limit_mb: Megabytes that the process of an evaluation may take; beyond it the evaluation fails.
+        retries: How often an evaluation is tried again whose process died.
         start_epochs: Passes that train the start network first; with 0 a network of your own is taken as it is.
         start_evaluations: Evaluations of the start network that the reward refers to.
     """
@@ -74,7 +78,11 @@ class EvaluationSettings:
     weight_decay: float = 0.01
     optimizer: Literal["sgd", "adamw"] = "adamw"
     workers: int = 2
+    backend: Literal["processes", "ray"] = "processes"
+    address: str | None = None
     time_limit_s: float = 120
+    memory_limit_mb: float | None = None
+    retries: int = 1
     start_epochs: float = 3
     start_evaluations: int = 8
 
@@ -172,10 +180,14 @@ class RunSettings:
     Attributes:
         root: Folder of runs.
         name: Name of the run's directory; by default the config's name and a number.
+        store: SQLite file of evaluations, which several runs may share; by default one in the run's directory.
+        weights_mb: Megabytes of trained weights that the store keeps; the best network's are always kept.
     """
 
     root: str = "runs"
     name: str | None = None
+    store: str | None = None
+    weights_mb: float = 256
 
 
 @dataclass

@@ -21,6 +21,7 @@ LEAST = {
     "space.max_steps": 1,
     "evaluation.batch_size": 1,
     "evaluation.workers": 0,
+    "evaluation.retries": 0,
     "evaluation.start_epochs": 0,
     "evaluation.start_evaluations": 5,
     "latency.batch_size": 1,
@@ -29,11 +30,13 @@ LEAST = {
     "controller.n_envs": 1,
     "final.candidates": 1,
     "final.seeds": 1,
+    "run.weights_mb": 0,
 }
 ABOVE_ZERO = (
     "evaluation.epochs",
     "evaluation.learning_rate",
     "evaluation.time_limit_s",
+    "evaluation.memory_limit_mb",
     "final.epochs",
     "reward.target_ms",
     "reward.target",

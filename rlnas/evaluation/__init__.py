@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rlnas.evaluation.backends import BACKENDS, make_executor
 from rlnas.evaluation.build import build
+from rlnas.evaluation.cluster import RayExecutor
 from rlnas.evaluation.control import evaluate_control
 from rlnas.evaluation.halving import Halving
 from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
@@ -35,6 +37,7 @@ EVALUATORS: dict[str, Callable[..., Evaluator]] = {
 """All evaluators by name."""
 
 __all__ = [
+    "BACKENDS",
     "EVALUATORS",
     "Candidate",
     "Entry",
@@ -51,6 +54,7 @@ __all__ = [
     "OnResult",
     "Outcome",
     "Ranker",
+    "RayExecutor",
     "Record",
     "Reference",
     "ScoreRanker",
@@ -70,6 +74,7 @@ __all__ = [
     "busy_time",
     "evaluate_control",
     "evaluate_start",
+    "make_executor",
     "nas_bench_201_table",
     "train_start",
 ]

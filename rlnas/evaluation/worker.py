@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import pickle
+import platform
 import signal
 import threading
 from collections.abc import Mapping
@@ -108,6 +109,40 @@ class Workplace:
         parsed = Job.from_json(job)
         start = self._starts[parsed.candidate.start_id]
         return carry_out(parsed, start=start, evaluator=evaluator, task=task, worker=self.name).to_message()
+
+
+class ClusterWorker:
+    """A workplace as a Ray actor; what goes in and out are bytes made by `pack`."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self._place = Workplace(f"ray {platform.node()} {os.getpid()}")
+
+    def set_up(self, pickled: bytes, memory_limit_mb: float | None) -> bytes:
+        """Take over evaluator and task."""
+        try:
+            self._place.set_up(pickled, memory_limit_mb=memory_limit_mb)
+        except MemoryLimitError as error:
+            return pack({"what": "memory", "broken": str(error)})
+        except Exception as error:
+            return pack({"what": "setup", "broken": one_line(error)})
+        import ray  # which runs this
+
+        return pack({"node": ray.get_runtime_context().get_node_id()})
+
+    def carry_out(self, job: bytes, start: bytes | None) -> bytes:
+        """Do a job.
+
+        Args:
+            start: Its start network, if this worker has not got it yet.
+        """
+        header, _ = unpack(job)
+        if start is not None:
+            try:
+                self._place.add_start(header["job"]["candidate"]["start_id"], start)
+            except Exception as error:
+                return pack({"what": "start", "broken": one_line(error)})
+        return pack(*self._place.carry_out(header["job"]))
 
 
 def _end_with_parent() -> None:
