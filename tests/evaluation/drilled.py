@@ -1,0 +1,86 @@
+"""``rlnas`` with an evaluator that goes wrong in every way: ``python -m tests.evaluation.drilled``."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from rlnas.cli.main import main
+from rlnas.evaluation import Evaluation, Metrics
+from rlnas.tasks import Task
+
+FOLDER = "DRILL_FOLDER"
+"""Environment variable: where evaluations note that they have died already; without it none dies."""
+
+FAULTS = {"hang": 0.02, "raise": 0.04, "nan": 0.04, "memory": 0.04}
+"""Share of the networks that go wrong in each way, always; a tenth of the others die once, if they are let."""
+
+
+def chance(*parts):
+    """A number in [0, 1) that depends on nothing but the parts."""
+    return int.from_bytes(hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).digest(), "big") / 2**48
+
+
+def fault(key):
+    """How the network of that graph key goes wrong; None if it does not."""
+    drawn = chance("fault", key)
+    for name, share in FAULTS.items():
+        if drawn < share:
+            return name
+        drawn -= share
+    return None
+
+
+@dataclass(frozen=True)
+class DrillEvaluator:
+    """Gives an accuracy drawn from graph and seed, and goes wrong for some graphs; it trains nothing."""
+
+    task: Task
+    folder: str | None = None
+    deterministic: bool = True
+    recipe: str = '{"evaluator": "drill"}'
+
+    def evaluate(self, network, *, seed):
+        key = network.graph.key
+        if network.history:  # the start network is always fine
+            self._go_wrong(key)
+        accuracy = 0.5 + 0.5 * chance("accuracy", key, seed)
+        return Evaluation(Metrics.of_graph(network.graph, accuracy=accuracy, cost_s=0.0), trained=network)
+
+    def _go_wrong(self, key):
+        if self.folder is not None and chance("die", key) < 0.1:
+            flag = Path(self.folder) / key
+            if not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        match fault(key):
+            case "hang":
+                time.sleep(600)
+            case "raise":
+                raise ValueError("this network goes wrong")
+            case "memory":
+                torch.zeros(50_000_000_000, dtype=torch.uint8)
+            case "nan":
+                raise FloatingPointError("the training loss is not finite")
+
+
+def drilled_main():
+    """The command line with this evaluator, and a meter that takes no time."""
+    import rlnas.cli.search
+    import rlnas.envs.make
+    from tests.evaluation.faults import CountingMeter
+
+    rlnas.envs.make.TrainingEvaluator = lambda task, **_: DrillEvaluator(task, os.environ.get(FOLDER))
+    rlnas.cli.search._meter = lambda settings: CountingMeter()
+    main()
+
+
+if __name__ == "__main__":
+    from tests.evaluation import drilled  # this file as workers know it
+
+    drilled.drilled_main()
