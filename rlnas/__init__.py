@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from rlnas.interchange import from_module
     from rlnas.network import Network, load
     from rlnas.operators import OPERATORS, Operator, Site
+    from rlnas.operators.simplify import simplify
 
 __version__ = "0.1.0"
 
-__all__ = ["OPERATORS", "Graph", "Network", "Operator", "Site", "__version__", "from_module", "load"]
+__all__ = ["OPERATORS", "Graph", "Network", "Operator", "Site", "__version__", "from_module", "load", "simplify"]
 
 _HOMES = {
     "OPERATORS": "rlnas.operators",
@@ -29,6 +30,7 @@ _HOMES = {
     "Network": "rlnas.network",
     "load": "rlnas.network",
     "from_module": "rlnas.interchange",
+    "simplify": "rlnas.operators.simplify",
 }
 
 
