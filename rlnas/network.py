@@ -112,7 +112,7 @@ class Network:
     def module(self) -> nn.Module:
         """An ordinary module with its own copies of the tensors, in training mode."""
         with torch.device("meta"):
-            module: nn.Module = _module_class(to_source(self.graph))()
+            module: nn.Module = module_class(to_source(self.graph))()
         module.load_state_dict({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, assign=True)
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -262,11 +262,12 @@ def fresh_tensor(
 
 
 @lru_cache(maxsize=512)
-def _module_class(source: str) -> type[nn.Module]:
+def module_class(source: str) -> type[nn.Module]:
+    """The class ``Network`` that a text defines."""
     names: dict[str, Any] = {}
     exec(compile(source, "<rlnas network>", "exec"), names)
-    module_class: type[nn.Module] = names["Network"]
-    return module_class
+    found: type[nn.Module] = names["Network"]
+    return found
 
 
 def load(folder: str | Path) -> Network:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from rlnas.errors import ExportError, unknown_name
 from rlnas.graph import Graph
 from rlnas.interchange.names import renamed, tidy
 from rlnas.interchange.onnx import write_onnx
-from rlnas.interchange.structure import structured
-from rlnas.network import GRAPH_FILE, WEIGHTS_FILE, Network
+from rlnas.interchange.structure import Structure, flat, structured
+from rlnas.network import GRAPH_FILE, WEIGHTS_FILE, Network, example_inputs
 
 SOURCE_FILE = "model.py"
 ONNX_FILE = "model.onnx"
@@ -89,7 +91,7 @@ def export(
             raise ExportError(unknown_name("format", name, FORMATS))
     files = tuple(dict.fromkeys(file for name in wanted for file in FORMATS[name]))
     neat, difference = tidy(network), None
-    structure = structured(neat.graph)
+    structure = _checked(structured(neat.graph), neat)
     neat = renamed(neat, structure.ids)
     with replaced(folder) as partial:
         if ONNX_FILE in files:
@@ -101,6 +103,17 @@ def export(
         for name in {GRAPH_FILE, WEIGHTS_FILE}.difference(files):
             (partial / name).unlink()
     return Exported(neat, files, difference)
+
+
+def _checked(structure: Structure, network: Network) -> Structure:
+    """The source, if it gives bit for bit what the network gives; else that which the network itself runs."""
+    if structure.plain:
+        return structure
+    inputs = example_inputs(network.graph, 2, generator=torch.Generator().manual_seed(0), dtype=network.dtype)
+    with torch.no_grad():
+        expected = network.module().eval()(inputs)
+        found = structure.module(renamed(network, structure.ids).tensors).eval()(inputs)
+    return structure if torch.equal(found, expected) else flat(network.graph)
 
 
 @contextmanager

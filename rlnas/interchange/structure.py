@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 
 from rlnas.graph import Graph, Node, to_source
 from rlnas.graph.order import reading_order
@@ -12,7 +15,7 @@ from rlnas.graph.outline import flattened_concats
 from rlnas.graph.source import class_source, with_imports
 from rlnas.interchange.classes import BlockClass, find_classes
 from rlnas.interchange.pieces import Piece, has_module, usable
-from rlnas.network import tensor_specs
+from rlnas.network import module_class, tensor_specs
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,20 @@ class Structure:
         source: Text of its classes, the last of which is ``Network``.
         ids: New id of every node: its place in the module, with underscores for dots.
         places: Names of the tensors in the ``state_dict`` of the source, by their names under the new ids.
+        plain: True for the one class that `to_source` writes.
     """
 
     source: str
     ids: dict[str, str]
     places: dict[str, str]
+    plain: bool = False
+
+    def module(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+        """The module that the source makes, with some tensors by their names under the new ids."""
+        with torch.device("meta"):
+            module: nn.Module = module_class(self.source)()
+        module.load_state_dict({self.places[name]: tensor for name, tensor in tensors.items()}, assign=True)
+        return module
 
 
 @dataclass(frozen=True)
@@ -43,11 +55,10 @@ class _Container:
 
 
 def structured(graph: Graph) -> Structure:
-    """The source of a graph; where no blocks repeat, the one class that `to_source` writes."""
-    plain = Structure(to_source(graph), {id: id for id in graph.shapes}, {name: name for name in tensor_specs(graph)})
+    """The source of a graph; where too few blocks repeat, the one class that `to_source` writes."""
     classes = find_classes(graph)
     if not classes:
-        return plain
+        return flat(graph)
     by_piece = {id(piece): found for found in classes for piece in found.pieces}
     containers = _containers(graph, [piece for found in classes for piece in found.pieces])
     ids = {id: id for id in graph.shapes}
@@ -59,17 +70,23 @@ def structured(graph: Graph) -> Structure:
                     places[node] = f"{container.place(k)}.{name}"
                     ids[node] = places[node].replace(".", "_")
     if len(set(ids.values())) < len(ids):
-        return plain
+        return flat(graph)
     tensors = {}
     for name in tensor_specs(graph):
         owner, dot, rest = name.partition(".")
         tensors[f"{ids[owner]}{dot}{rest}"] = f"{places[owner]}{dot}{rest}"
     if len({name.replace(".", "_") for name in tensors}) < len(tensors):
-        return plain
+        return flat(graph)
     modules = {c.name: _made(c, by_piece) for c in containers}
     whole = class_source(_collapsed(graph, containers), class_name="Network", modules=modules)
     texts = [found.text for found in classes]
     return Structure(with_imports("\n\n".join([*texts, whole])), ids, tensors)
+
+
+def flat(graph: Graph) -> Structure:
+    """One class in which everything stands, which is the text that `Network.module` runs."""
+    names = {name: name for name in tensor_specs(graph)}
+    return Structure(to_source(graph), {id: id for id in graph.shapes}, names, plain=True)
 
 
 def _containers(graph: Graph, pieces: Sequence[Piece]) -> list[_Container]:

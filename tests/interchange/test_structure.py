@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 import rlnas
 from rlnas.graph import Graph
 from rlnas.interchange import export, tidy
 from rlnas.interchange.names import renamed
-from rlnas.interchange.structure import structured
+from rlnas.interchange.structure import Structure, structured
 from rlnas.network import Network
 from rlnas.operators import OPERATORS
 from tests.graphs import Builder, graphs
@@ -26,19 +25,11 @@ from tests.nets import NETS
 from tests.operators.checks import generator, make_inputs, make_network
 
 
-def module_of(source: str) -> nn.Module:
-    names: dict[str, Any] = {}
-    exec(source, names)
-    module: nn.Module = names["Network"]()
-    return module
-
-
 def check_structure(network: Network) -> str:
     """The source of a network gives bit for bit what the network gives, with the tensors under its names."""
     structure = structured(network.graph)
     other = renamed(network, structure.ids)
-    module = module_of(structure.source).to(network.dtype)
-    module.load_state_dict({structure.places[name]: tensor for name, tensor in other.tensors.items()})
+    module = structure.module({name: tensor.clone() for name, tensor in other.tensors.items()})
     inputs = make_inputs(network.graph, 1, n=3, dtype=network.dtype)
     for training in (False, True):
         torch.manual_seed(0)
@@ -206,8 +197,9 @@ def exported(tmp_path: Path) -> tuple[Network, Path]:
 def test_exporting_again_gives_the_same_files(exported: tuple[Network, Path], tmp_path: Path) -> None:
     _, folder = exported
     export(rlnas.load(folder), tmp_path / "again")
-    for name in ("model.py", "graph.json", "weights.safetensors"):
+    for name in ("model.py", "graph.json"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    assert rlnas.load(folder).content_hash == rlnas.load(tmp_path / "again").content_hash
 
 
 def test_weights_that_the_exported_module_saves_are_read(exported: tuple[Network, Path]) -> None:
@@ -220,3 +212,15 @@ def test_weights_that_the_exported_module_saves_are_read(exported: tuple[Network
     found = rlnas.load(folder)
     assert torch.equal(found.tensors["stage2_0_conv1.weight"], trained["stage2.0.conv1.weight"])
     assert found.graph.to_json() == network.graph.to_json() and found.history == ()
+
+
+def test_source_that_gives_something_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(graph: Graph) -> Structure:
+        right = structured(graph)
+        return replace(right, source=right.source.replace("y + x", "y - x").replace("x + y", "x - y"))
+
+    monkeypatch.setattr("rlnas.interchange.python.structured", wrong)
+    network = make_network(NETS["resnet20"](), 0)
+    export(network, tmp_path)
+    assert "y - x" not in (tmp_path / "model.py").read_text()
+    assert tidy(network).module().state_dict().keys() == load_file(tmp_path / "weights.safetensors").keys()
