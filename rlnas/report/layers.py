@@ -8,6 +8,8 @@ from rlnas.graph import Graph, Shape
 from rlnas.graph.outline import outline
 from rlnas.report.words import in_words
 
+MOST = 4
+"""Inputs of a layer that are named."""
 HEAD = ("layer", "what", "reads", "output", "parameters", "", "MACs", "")
 
 
@@ -25,12 +27,18 @@ def layer_table(graph: Graph) -> list[str]:
         for id in group.nodes:
             n_params, macs = graph.node_costs[id]
             inputs = graph.node(id).inputs
-            reads = "" if inputs == (before,) else ", ".join(inputs)
+            reads = "" if inputs == (before,) else _listed(inputs)
             name = f"  {id}" if group.name else id
             size = "x".join(map(str, graph.shapes[id]))
             rows.append((name, in_words(graph, id), reads, size, *_cost(graph, n_params, macs)))
             before = id
     return columns(rows, left=(0, 1, 2))
+
+
+def _listed(ids: Sequence[str]) -> str:
+    """The ids, or the last of many."""
+    more = f"{len(ids) - MOST} more, " if len(ids) > MOST else ""
+    return more + ", ".join(ids[-MOST:])
 
 
 def _cost(graph: Graph, n_params: int, macs: int) -> tuple[str, ...]:
