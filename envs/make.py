@@ -20,6 +20,9 @@ from rlnas.evaluation import (
     Store,
     TrainingEvaluator,
     make_executor,
+    make_evaluator,
+    make_layers,
+    rank_by,
     train_start,
 )
 from rlnas.graph import Graph
@@ -95,7 +98,7 @@ def make_problem(
     *,
     start: Network | Graph | nn.Module | str | Path | None = None,
     task_options: dict[str, Any] | None = None,
-    evaluator: Evaluator | None = None,
+    evaluator: Evaluator | str = "training",
     epochs: float = 3,
     batch_size: int = 32,
     optimizer: str = "adamw",
@@ -103,6 +106,14 @@ def make_problem(
     weight_decay: float = 0.01,
     start_epochs: float = 3,
     start_evaluations: int = 8,
+    distill: float = 0.0,
+    temperature: float | None = None,
+    table: str | Path | None = None,
+    halving: float | None = None,
+    rounds: int | None = None,
+    screen: str | None = None,
+    keep: float | None = None,
+    control: bool = False,
     reward: str = "tangent",
     cost: str = "macs",
     target: float | None = None,
@@ -129,9 +140,18 @@ def make_problem(
         start: Network that episodes start from: with its weights, which are then trained for ``start_epochs`` more, a
             module of your own, or a folder that holds a network; or an architecture alone. By default one is made.
         task_options: Options of a task given by name.
-        evaluator: Judges candidates; by default it trains them for ``epochs`` from the inherited weights.
+        evaluator: Judges candidates: ``"training"`` for ``epochs`` from the inherited weights, ``"tabular"`` by looking
+            them up, or an evaluator of your own.
         start_epochs: Passes that train the start network first; 0 takes it as it is.
         start_evaluations: Evaluations of the start network, which rewards are relative to.
+        distill: Share of the training loss that the start network's outputs give.
+        temperature: What outputs are divided by before they are compared; 4 by default.
+        table: File of the evaluator ``"tabular"``.
+        halving: Of so many networks of a batch, one goes on to be trained so many times longer, up to ``epochs``.
+        rounds: Rounds of trainings, with ``halving``; 3 by default.
+        screen: A zero-cost score or vote, or ``"surrogate"``: what chooses the candidates that are trained.
+        keep: Share of new candidates that pass the screen; 0.5 by default.
+        control: Pay for what is better than the start network trained on for as long as the candidate has been.
         reward: Name of a reward, one of `rlnas.rewards.REWARDS`.
         cost: ``"macs"`` (deterministic), ``"n_params"`` or ``"latency_ms"``.
         target: Target of a cost that is not latency.
@@ -176,8 +196,17 @@ def make_problem(
     if meter is None and (cost == "latency_ms" or max_latency_ms is not None):
         meter = TorchMeter()
     limits = JobLimits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, retries=retries)
+    if isinstance(evaluator, str):
+        training = {"epochs": epochs, **recipe}
+        evaluator = make_evaluator(
+            evaluator, task, training=training, distill=distill, temperature=temperature, table=table
+        )
+    elif distill or temperature is not None or table is not None:
+        raise ConfigError("distill, temperature and table go with the name of an evaluator, not with an evaluator")
+    if control and not isinstance(evaluator, TrainingEvaluator):
+        raise ConfigError("control=true trains the start network on, and this evaluator does not train")
     service = Service(
-        TrainingEvaluator(task, epochs=epochs, **recipe) if evaluator is None else evaluator,
+        evaluator,
         task,
         starts=StartLibrary(starts),
         store=Store(store, weights_mb=weights_mb),
@@ -185,9 +214,10 @@ def make_problem(
         meter=meter,
         run=run,
     )
-    return Problem(
+    layered = make_layers(service, halving=halving, rounds=rounds, screen=screen, keep=keep)
+    problem = Problem(
         space=morphs,
-        service=service,
+        service=layered,
         make_start=partial(
             train_start,
             begin if isinstance(begin, Network) else morphs.start,
@@ -199,7 +229,10 @@ def make_problem(
         make_reward=reward_of,
         seed=seed,
         start_evaluations=start_evaluations,
+        control=control,
     )
+    rank_by(layered, problem.worth)
+    return problem
 
 
 def _start(given: Network | Graph | nn.Module | str | Path | None, task: Task) -> Network | Graph | None:

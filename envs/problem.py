@@ -9,7 +9,18 @@ from functools import cached_property
 from typing import Any
 
 from rlnas.envs.episode import Episode
-from rlnas.evaluation import Candidate, Evaluation, Evaluator, OnResult, Service, evaluate_start
+from rlnas.evaluation import (
+    Candidate,
+    Evaluation,
+    Evaluator,
+    Layer,
+    Metrics,
+    OnResult,
+    Service,
+    evaluate_control,
+    evaluate_start,
+    full,
+)
 from rlnas.network import Network
 from rlnas.rewards import Reference, Reward
 from rlnas.spaces import MorphSpace
@@ -33,6 +44,8 @@ class Problem:
         make_reward: Called with ``reference=`` the start network's figures, gives the reward.
         seed: Seed of the start network's own evaluations.
         start_evaluations: How often the start network is evaluated.
+        control: Make rewards relative to the start network trained on, without an edit, for as many epochs as the
+            candidate's evaluation took; differs where candidates are trained for different lengths.
 
     Attributes:
         on_result: Called with (index in its batch, evaluation) as each result comes in; for progress displays.
@@ -42,11 +55,12 @@ class Problem:
         self,
         *,
         space: MorphSpace,
-        service: Service,
+        service: Service | Layer,
         make_start: Callable[[], Network],
         make_reward: Callable[..., Reward],
         seed: int = 0,
         start_evaluations: int = 8,
+        control: bool = False,
     ) -> None:
         self.space = space
         self.service = service
@@ -54,6 +68,8 @@ class Problem:
         self._make_start = make_start
         self._make_reward = make_reward
         self._start_evaluations = start_evaluations
+        self._control = control
+        self._controls: dict[float, Reward] = {}
         self.on_result: OnResult | None = None
 
     @cached_property
@@ -67,12 +83,34 @@ class Problem:
     @cached_property
     def reference(self) -> Reference:
         """The start network's figures, from several evaluations."""
-        return evaluate_start(self.service, self.start_id, seed=self.seed, n=self._start_evaluations)
+        return evaluate_start(full(self.service), self.start_id, seed=self.seed, n=self._start_evaluations)
 
     @cached_property
     def reward(self) -> Reward:
         """The reward relative to the start network."""
         return self._make_reward(reference=self.reference)
+
+    def reward_for(self, metrics: Metrics | None) -> Reward:
+        """The reward that a network is paid by: that of the control with as much training, if there is one."""
+        if not self._control or metrics is None or metrics.epochs in (None, self.reference.epochs):
+            return self.reward
+        assert metrics.epochs is not None
+        if metrics.epochs not in self._controls:
+            control = evaluate_control(
+                self.service, self.start_id, seed=self.seed, n=self._start_evaluations, epochs=metrics.epochs
+            )
+            self._controls[metrics.epochs] = self._make_reward(reference=control)
+        return self._controls[metrics.epochs]
+
+    def worth(self, metrics: Metrics) -> float:
+        """The reward of a network."""
+        return self.reward_for(metrics)(metrics)
+
+    @property
+    def controls(self) -> list[Reference]:
+        """With ``control``: the start network trained on without an edit, for each length that was needed."""
+        lengths = [self._controls[epochs].reference for epochs in sorted(self._controls)]
+        return [*lengths, self.reference] if self._control else []
 
     @property
     def evaluator(self) -> Evaluator:
@@ -88,25 +126,26 @@ class Problem:
 
         A network over a limit, which only illegal actions can leave an episode with, is not trained.
         """
-        reward = self.reward  # also trains the start network, if that is still to be done
+        self.reward  # noqa: B018  (trains the start network, if that is still to be done)
         inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
-        found = iter(self._evaluate(candidates, seed))
+        found = iter(self._evaluate(self.service, candidates, seed))
         return [
-            self._outcome(reward, episode, next(found) if ok else None, seed)
+            self._outcome(episode, next(found) if ok else None, seed)
             for episode, ok in zip(episodes, inside, strict=True)
         ]
 
     def judge(self, candidates: Sequence[Candidate], *, seed: int) -> list[tuple[Evaluation, float]]:
-        """Evaluate candidates that did not come from episodes: each with its reward."""
+        """Evaluate candidates that did not come from episodes, to the end: each with its reward."""
         reward = self.reward
-        return [(e, reward(e.metrics)) for e in self._evaluate(candidates, seed)]
+        return [(e, reward(e.metrics)) for e in self._evaluate(full(self.service), candidates, seed)]
 
-    def _evaluate(self, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
-        return self.service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
+    def _evaluate(self, service: Service | Layer, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
+        return service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
-    def _outcome(self, reward: Reward, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
+    def _outcome(self, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
+        reward = self.reward_for(metrics)
         value = reward(metrics)
         status: str
         reason: str | None
@@ -120,6 +159,8 @@ class Problem:
         record = {
             "accuracy": metrics.accuracy if metrics else None,
             "latency_ms": metrics.latency_ms if metrics else None,
+            "epochs": metrics.epochs if metrics else None,
+            "inherited_epochs": metrics.inherited_epochs if metrics else None,
             "n_params": graph.n_params,
             "macs": graph.macs,
             "peak_memory_bytes": graph.peak_memory_bytes,

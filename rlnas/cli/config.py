@@ -70,6 +70,17 @@ class EvaluationSettings:
         retries: How often an evaluation is tried again whose process died.
         start_epochs: Passes that train the start network first; with 0 a network of your own is taken as it is.
         start_evaluations: Evaluations of the start network that the reward refers to.
+        name: ``training``, or ``tabular`` to look accuracies up.
+        table: File of the table, as `rlnas.evaluation.Table` writes it.
+        distill: Share of the training loss that the start network's outputs give.
+        temperature: What outputs are divided by before they are compared, in distillation; 4 by default.
+        halving: Successive halving: of so many networks of a batch, one goes on to be trained so many times longer.
+        rounds: Rounds of successive halving, the last of which trains for ``epochs``; 3 by
+            default.
+        screen: What chooses the networks that are trained: a zero-cost score or vote, such as az_nas or synflow, or
+            surrogate.
+        keep: Share of new networks that passes the screen; 0.5 by default.
+        control: Pay for, and report, what is better than the start network trained on for as long without an edit.
     """
 
     epochs: float = 3
@@ -85,6 +96,15 @@ class EvaluationSettings:
     retries: int = 1
     start_epochs: float = 3
     start_evaluations: int = 8
+    name: str = "training"
+    table: str | None = None
+    distill: float = 0
+    temperature: float | None = None
+    halving: float | None = None
+    rounds: int | None = None
+    screen: str | None = None
+    keep: float | None = None
+    control: bool = False
 
 
 @dataclass

@@ -14,8 +14,9 @@ from rlnas.envs import Problem
 from rlnas.report.breakdown import Breakdown, Interval, breakdown
 from rlnas.report.pareto import Point, csv_text
 from rlnas.report.plot import save_pareto_plot
-from rlnas.report.statistics import wilson_interval
+from rlnas.report.statistics import mean_interval, wilson_interval
 from rlnas.report.table import Row, markdown_table, rich_table
+from rlnas.rewards import Reference
 from rlnas.runs import RunDirectory, write_text
 from rlnas.tracking import TeeTracker
 
@@ -54,7 +55,7 @@ def write_report(
         limit=_limit(problem, cost),
         title=f"{problem.service.task.name}: {len(evaluations)} evaluations by {main}",
     )
-    counts = _counts(found)
+    counts = [*_counts(found), *map(_control, problem.controls)]
     text = [
         f"# {run.path.name}",
         "",
@@ -103,11 +104,24 @@ def _counts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     lines = []
     for name, evaluations in found.items():
         distinct = len({e["graph_key"] for e in evaluations})
-        bad = sum(e["status"] != "ok" for e in evaluations)
+        screened = sum(e["status"] == "screened" for e in evaluations)
+        bad = sum(e["status"] not in ("ok", "screened") for e in evaluations)
         lines.append(
             f"{name}: {len(evaluations)} evaluations, {distinct} distinct networks, {bad} failed or infeasible"
+            + (f", {screened} screened out" if screened else "")
         )
     return lines
+
+
+def _control(reference: Reference) -> str:
+    """What training alone gives."""
+    mean = mean_interval(reference.accuracies)
+    between = "" if mean.interval is None else f", {100 * mean.interval[0]:.2f} to {100 * mean.interval[1]:.2f} %"
+    had = "an unknown number of" if reference.inherited_epochs is None else f"{reference.inherited_epochs:g}"
+    return (
+        f"control: the start network, trained for {had} epochs, reaches {100 * mean.mean:.2f} % on validation (mean of "
+        f"{mean.n} seeds{between}) after {reference.epochs:g} more without an edit"
+    )
 
 
 def _point(evaluation: Mapping[str, Any], cost: str) -> Point:

@@ -10,7 +10,8 @@ from rlnas.evaluation.cluster import RayExecutor
 from rlnas.evaluation.control import evaluate_control
 from rlnas.evaluation.halving import Halving
 from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
-from rlnas.evaluation.layers import Layer
+from rlnas.evaluation.layers import Layer, full
+from rlnas.evaluation.making import make_evaluator, make_layers, rank_by
 from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics
 from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.predicting import SurrogateEvaluator, SurrogateRanker
@@ -75,6 +76,10 @@ __all__ = [
     "evaluate_control",
     "evaluate_start",
     "make_executor",
+    "full",
+    "make_evaluator",
+    "make_layers",
     "nas_bench_201_table",
+    "rank_by",
     "train_start",
 ]

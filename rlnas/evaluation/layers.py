@@ -52,6 +52,10 @@ class Layer(ABC):
         """See `Service.trained`."""
         return self.inner.trained(cache_key)
 
+    def protect(self, cache_key: str) -> None:
+        """See `Service.protect`."""
+        self.full.protect(cache_key)
+
     # ----------------------------------------------------------------------------------------- what the service has
 
     @property

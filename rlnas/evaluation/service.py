@@ -135,6 +135,7 @@ class Service:
             meter=self.meter if measure else None,
             executor=self._executor,
             kept=self._kept,
+            run=self.run,
         )
         other.training_intervals, other.measuring_intervals = self.training_intervals, self.measuring_intervals
         return other
