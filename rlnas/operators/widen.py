@@ -40,15 +40,20 @@ class Widen(Operator):
     What reads a replicated channel has its weights divided among the replicas, plus noise that cancels out over them.
     The amount is the factor. Dropout after the layer makes training mode differ, since its masks do.
 
+    Attributes:
+        noise: Standard deviation of the noise, relative to the root mean square of the weight. At 1 what is random is
+            as large as what was learned, so that replicas part at once; with less they go on learning much the same.
+
     References:
         Chen, Goodfellow, Shlens, Net2Net, ICLR 2016, arXiv:1511.05641.
+        Wang et al., LEMON: Lossless Model Expansion, ICLR 2024, arXiv:2310.07999 (noise at the scale of the weights).
     """
 
     name = "widen"
     exact = True
     amounts = (1.5, 2.0)
 
-    def __init__(self, *, noise: float = 0.5) -> None:
+    def __init__(self, *, noise: float = 1.0) -> None:
         self.noise = noise
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:

@@ -80,6 +80,22 @@ def test_replicas_part_even_before_a_layer_that_is_zero_or_of_one_weight(before:
     check_everything_learns(case)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.5, 1.0, 4.0])
+def test_noise_of_any_size_cancels_out_over_replicas(noise: float) -> None:
+    """What a replica is read with spreads as the noise says around its share; the sum is what it was."""
+    network = make_network(conv_stages((1, 8, 8), 10), 0)
+    site = Site("widen", "conv1", None, 2.0)
+    case = Case(Widen(noise=noise), network, site, 0)
+    check_exact(network, case.after, make_inputs(network.graph, 0))
+    old, new = (n.tensors["conv2.weight"] for n in (network, case.after))
+    made = case.after.tensors["conv1.weight"]
+    same = (made[:, None] == made[None]).flatten(2).all(2).to(old.dtype)
+    assert same.sum(1).eq(2).all(), "each channel has one replica"
+    spread = (new - torch.einsum("oihw,ij->ojhw", new, same) / 2).square().mean().sqrt() / old.square().mean().sqrt()
+    # Of two independent values, what is left after their mean is taken away has half the variance.
+    assert float(spread) == pytest.approx(noise / 2**0.5, rel=0.1, abs=1e-12)
+
+
 # --------------------------------------------------------------------------------------------------------- deepen
 
 
