@@ -1,6 +1,7 @@
 """Does it pay to grow a trained network instead of training each new one from the beginning, and does it last?
 
-    python benchmarks/growth.py [--task digits fashion_mnist] [--seeds N] [--steps 20] [--quick] [--plot growth.png]
+    python benchmarks/growth.py [--task digits fashion_mnist] [--seeds N] [--steps 20] [--quick]
+                                [--output growth.json] [--plot growth.png]
 
 Protocol. One seed is one lineage with its own split of the data. The start is `rlnas.spaces.conv_stages` (3 stages of
 8 channels), trained for 3 epochs from fresh weights. Then come 20 growth steps. In each, one of widen, deepen,
@@ -13,11 +14,16 @@ taken anew at the end. So every step restarts at the full learning rate. Batches
 images) and 64 (Fashion-MNIST at 14 x 14, 10,000 training images).
 
 Compared. After steps 5, 10, 15 and 20, the network right after its growth (inherited weights, not yet trained in its
-new form) and the same graph with fresh weights are each trained by that recipe for 1/3, 1, 2, 3, 6 and 12 epochs.
-Each length is a training of its own with its own cosine, from the same weights, so that a point of a curve is what
-one gets who stops there. Accuracy is that on the validation split; the test split is never looked at. What a seed
-gives is averaged over the four steps before anything else, so that the intervals (95 %, Student's t) are over
-independent seeds.
+new form) and the same graph with fresh weights are each trained by that recipe for 1/3, 1, 3, 6 and 12 epochs. Each
+length is a training of its own with its own cosine, from the same weights, so that a point of a curve is what one gets
+who stops there. Accuracy is that on the validation split; the test split is never looked at. What a seed gives is
+averaged over the four steps before anything else, so that the intervals (95 %, Student's t) are over independent seeds.
+
+Cost is read in two ways. In the first the inherited weights are given, as in a search, which has trained the parent
+anyhow: only a network's own epochs count. In the second the training of the start and of all ancestors counts too, in
+multiply-accumulates, told in epochs of the network itself.
+
+With --output, what a seed gives is stored once it is there; the same command then goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +52,7 @@ from rlnas.spaces import conv_stages
 from rlnas.tasks import Task, load_task
 
 OPERATORS = ("deepen", "grow_kernel", "insert_residual", "widen")
-BUDGETS = (1 / 3, 1.0, 2.0, 3.0, 6.0, 12.0)
+BUDGETS = (1 / 3, 1.0, 3.0, 6.0, 12.0)
 TARGET = 3.0
 START_EPOCHS, GROWTH_EPOCHS = 3.0, 1.0
 PACE = 0.8  # growth of the limit on multiply-accumulates in a step, in multiples of the start's
@@ -78,12 +84,17 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Point:
-    """Both curves at one step of one lineage."""
+    """Both curves at one step of one lineage.
+
+    Attributes:
+        inherited: Cost of training all ancestors, in epochs of this network.
+    """
 
     seed: int
     step: int
     macs: int
     n_params: int
+    inherited: float
     grown: Curve
     scratch: Curve
 
@@ -136,15 +147,18 @@ def measure(name: str, *, seed: int, steps: int, at: Sequence[int], budgets: Seq
     """Both curves at the chosen steps of one lineage."""
     setting = SETTINGS[name]
     task = load_task(name, split_seed=seed, **setting.options)
-    points = []
+    points: list[Point] = []
+    cost = START_EPOCHS * conv_stages(task.input_shape, task.n_classes).macs
     for step, grown in lineage(task, seed=seed, steps=steps, batch_size=setting.batch_size):
+        macs = grown.graph.macs
         if step in at:
             fresh = Network.initialize(grown.graph, generator=seeded(seed, 4, step))
             both = [
                 curve(network, task, budgets, batch_size=setting.batch_size, seed=seed + 500)
                 for network in (grown, fresh)
             ]
-            points.append(Point(seed, step, grown.graph.macs, grown.graph.n_params, *both))
+            points.append(Point(seed, step, macs, grown.graph.n_params, cost / macs, *both))
+        cost += GROWTH_EPOCHS * macs
     return points
 
 
@@ -189,29 +203,67 @@ def report(name: str, points: Sequence[Point]) -> str:
     seeds, steps = sorted({p.seed for p in points}), sorted({p.step for p in points})
     last = max(points[0].grown)
     lines = [f"{name}: {len(seeds)} seeds, after steps {', '.join(map(str, steps))}; accuracy in %, 95 % intervals"]
-    lines.append(f"{'epochs':>8}  {'grown':>22}  {'from scratch':>22}  {'grown less scratch':>24}")
+    lines.append(f"{'epochs':>8}  {'grown':>22}  {'from scratch':>22}  {'grown less scratch':>22}")
     grown, scratch = mean_curve(points, "grown"), mean_curve(points, "scratch")
     for b in grown:
-        less = over_seeds([(p.seed, p.grown[b] - p.scratch[b]) for p in points])
-        lines.append(f"{b:8.2f}  {percent(grown[b]):>22}  {percent(scratch[b]):>22}  {percent(less, sign=True):>24}")
-    lines.append(f"{'step':>8}  {'parameters':>22}  {'MACs':>22}  {f'grown less scratch at {last:g}':>24}")
+        gain = percent(less(points, b, b), sign=True)
+        lines.append(f"{b:8.2f}  {percent(grown[b]):>22}  {percent(scratch[b]):>22}  {gain:>22}")
+    third = TARGET / 3
+    early, late = f"{third:g} less {TARGET:g}", f"{last:g} less {last:g}"
+    lines.append(f"{'step':>8}  {'parameters':>10}  {'MACs':>9}  {'inherited':>9}  {early:>22}  {late:>22}")
     for step in steps:
         here = [p for p in points if p.step == step]
-        less = over_seeds([(p.seed, p.grown[last] - p.scratch[last]) for p in here])
-        size, macs = fmean(p.n_params for p in here), fmean(p.macs for p in here)
-        lines.append(f"{step:8}  {size:22,.0f}  {macs:22,.0f}  {percent(less, sign=True):>24}")
-    third = TARGET / 3
-    early = over_seeds([(p.seed, p.grown[third] - p.scratch[TARGET]) for p in points])
-    late = over_seeds([(p.seed, p.grown[last] - p.scratch[last]) for p in points])
-    shares = sorted(epochs_to(p.scratch[TARGET], p.grown) / TARGET for p in points)
-    within = sum(share <= 1 / 3 for share in shares)
+        size, macs, cost = (fmean(getattr(p, name) for p in here) for name in ("n_params", "macs", "inherited"))
+        both = (percent(less(here, *ends), sign=True) for ends in ((third, TARGET), (last, last)))
+        lines.append(f"{step:8}  {size:10,.0f}  {macs:9,.0f}  {cost:9.1f}  {'  '.join(f'{b:>22}' for b in both)}")
     lines += [
-        f"steps to what scratch has after {TARGET:g} epochs, as a share of its steps: median "
-        f"{shares[len(shares) // 2]:.2f}, at most 1/3 in {within} of {len(shares)} networks, largest {shares[-1]:.2f}",
-        f"grown after {third:g} epoch less scratch after {TARGET:g}: {percent(early, sign=True)}  {verdict(early)}",
-        f"grown after {last:g} epochs less scratch after {last:g}: {percent(late, sign=True)}  {verdict(late)}",
+        f"({early}: grown after {third:g} epochs less scratch after {TARGET:g}; "
+        "inherited: training of all ancestors, in epochs of this network)",
+        "",
+        *costs(points, last),
     ]
     return "\n".join(lines)
+
+
+def costs(points: Sequence[Point], last: float) -> list[str]:
+    """What growth costs and gives, in both ways to count."""
+    third = TARGET / 3
+    shares = sorted(epochs_to(p.scratch[TARGET], p.grown) / TARGET for p in points)
+    within = sum(share <= 1 / 3 for share in shares)
+    average = mean_curve(points, "grown"), mean_curve(points, "scratch")[TARGET].mean
+    share = epochs_to(average[1], {b: e.mean for b, e in average[0].items()}) / TARGET
+    found = {(a, b): less(points, a, b) for a, b in ((third, TARGET), (last, last), (third, last))}
+    lines = [
+        "a network's own epochs, its inherited weights given:",
+        f"  to what scratch has after {TARGET:g} epochs, as a share of these: mean curve {at_least(share)}, "
+        f"median network {at_least(shares[len(shares) // 2])}, at most 1/3 in {within} of {len(shares)} networks",
+    ]
+    for (a, b), difference in found.items():
+        if (a, b) != (third, last):
+            text = f"  grown after {a:g} epochs less scratch after {b:g}: {percent(difference, sign=True)}"
+            lines.append(f"{text}  {verdict(difference)}")
+    spent = [p.inherited + third for p in points]
+    lines += [
+        "the training of all ancestors counted too:",
+        f"  grown after {third:g} epochs has cost {min(spent):.1f} to {max(spent):.1f} epochs of its own (mean "
+        f"{fmean(spent):.1f}), so {sum(s <= TARGET for s in spent)} of {len(spent)} networks are within the {TARGET:g} "
+        "epochs of scratch",
+    ]
+    if last > TARGET:
+        difference = found[third, last]
+        text = f"  grown after {third:g} epochs less scratch after {last:g}: {percent(difference, sign=True)}"
+        lines.append(f"{text}  {verdict(difference)}")
+    return lines
+
+
+def less(points: Sequence[Point], grown: float, scratch: float) -> Estimate:
+    """Grown after so many epochs less scratch after so many."""
+    return over_seeds([(p.seed, p.grown[grown] - p.scratch[scratch]) for p in points])
+
+
+def at_least(share: float) -> str:
+    """A share, as a bound where it is that of the shortest training."""
+    return f"<= {share:.2f}" if share <= BUDGETS[0] / TARGET else f"{share:.2f}"
 
 
 def verdict(difference: Estimate) -> str:
@@ -220,6 +272,33 @@ def verdict(difference: Estimate) -> str:
         return "(one seed: no interval)"
     low, high = difference.interval
     return "grown is better" if low > 0 else "scratch is better" if high < 0 else "not told apart"
+
+
+# ------------------------------------------------------------------------------------------------------------ store
+
+Protocol = Mapping[str, Any]
+
+
+def save(path: Path, protocol: Protocol, points: Sequence[tuple[str, Point]]) -> None:
+    """Write all points, whole or not at all."""
+    rows = [{"task": name, **asdict(point)} for name, point in points]
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(json.dumps({"protocol": protocol, "points": rows}, indent=1) + "\n")
+    draft.replace(path)
+
+
+def load(path: Path, protocol: Protocol) -> list[tuple[str, Point]]:
+    """The points that a file holds; none if there is no file."""
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    if content["protocol"] != protocol:
+        raise SystemExit(f"{path} holds points of another protocol ({content['protocol']}); name another file")
+    points = []
+    for row in content["points"]:
+        curves = {arm: {float(b): v for b, v in row.pop(arm).items()} for arm in ("grown", "scratch")}
+        points.append((row.pop("task"), Point(**row, **curves)))
+    return points
 
 
 # ---------------------------------------------------------------------------------------------------------- picture
@@ -277,7 +356,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="growth steps (20); curves at every quarter of them")
     parser.add_argument("--quick", action="store_true", help="digits, 2 seeds, 4 steps, trainings of at most 3 epochs")
-    parser.add_argument("--output", type=Path, help="also write all points as JSON")
+    parser.add_argument("--output", type=Path, help="store all points as JSON, and go on from those stored")
     parser.add_argument("--plot", type=Path, help="also draw the curves into this PNG file (needs matplotlib)")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -285,20 +364,25 @@ def main() -> None:
     if options.quick:
         names, steps, budgets = ["digits"], options.steps or 4, tuple(b for b in BUDGETS if b <= TARGET)
     at = sorted({max(1, steps * quarter // 4) for quarter in (1, 2, 3, 4)})
+    protocol = {"steps": steps, "at": at, "budgets": list(budgets), "pace": PACE}
+    stored = load(options.output, protocol) if options.output else []
     found: dict[str, list[Point]] = {}
     for name in names:
         count = options.seeds or (2 if options.quick else SETTINGS[name].seeds)
         found[name] = []
         for seed in range(options.first_seed, options.first_seed + count):
-            points = measure(name, seed=seed, steps=steps, at=at, budgets=budgets)
+            points = [point for task, point in stored if (task, point.seed) == (name, seed)]
+            if not points:
+                points = measure(name, seed=seed, steps=steps, at=at, budgets=budgets)
+                stored += [(name, point) for point in points]
+                if options.output:
+                    save(options.output, protocol, stored)
             found[name] += points
             line = ", ".join(
                 f"step {p.step} {p.grown[max(budgets)]:.3f} / {p.scratch[max(budgets)]:.3f}" for p in points
             )
             print(f"{name} seed {seed}, grown / from scratch: {line}", file=sys.stderr, flush=True)
         print(report(name, found[name]), flush=True)
-    if options.output:
-        options.output.write_text(json.dumps({n: [asdict(p) for p in ps] for n, ps in found.items()}, indent=1) + "\n")
     if options.plot:
         draw_curves(options.plot, found)
 

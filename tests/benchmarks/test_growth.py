@@ -84,8 +84,24 @@ def test_quick_run_prints_writes_and_draws(
     monkeypatch.setattr(sys, "argv", ["growth.py", *options])
     growth.main()
     printed = capsys.readouterr().out
-    points = json.loads(files[0].read_text())["digits"]
+    points = json.loads(files[0].read_text())["points"]
     assert [p["step"] for p in points] == [1, 2]
     mean = 100 * sum(p["grown"]["3.0"] - p["scratch"]["3.0"] for p in points) / len(points)
     assert f"grown after 3 epochs less scratch after 3: {mean:+.2f}  (one seed: no interval)" in printed
+    spent = [p["inherited"] + 1 for p in points]
+    assert f"cost {min(spent):.1f} to {max(spent):.1f} epochs of its own" in printed
     assert files[1].read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(growth, "measure", None)  # what is stored is not measured again
+    growth.main()
+    assert capsys.readouterr().out == printed
+    monkeypatch.setattr(sys, "argv", ["growth.py", *options, "--steps", "3"])
+    with pytest.raises(SystemExit, match="another protocol"):
+        growth.main()
+
+
+def test_costs_count_ancestors_in_epochs_of_the_network(growth: ModuleType) -> None:
+    (first, second) = growth.measure("digits", seed=1, steps=2, at=(1, 2), budgets=(1 / 3,))
+    start = conv_stages((1, 8, 8), 10).macs
+    assert first.inherited == pytest.approx(growth.START_EPOCHS * start / first.macs)
+    spent = growth.START_EPOCHS * start + growth.GROWTH_EPOCHS * first.macs
+    assert second.inherited == pytest.approx(spent / second.macs)
