@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import rlnas
-from rlnas.errors import ConfigError, GraphError
+from rlnas.errors import ConfigError
 from rlnas.interchange import from_module
 from rlnas.network import Network
 
@@ -59,13 +59,7 @@ def read_module(text: str, *, shape: str | None, weights: str | None, opaque: bo
     if weights is not None:
         load_weights(module, weights)
     module.requires_grad_(False)
-    try:
-        return from_module(module, example, opaque=opaque)
-    except GraphError:
-        raise
-    except Exception as error:
-        given = tuple(example.shape)
-        raise GraphError(f"{text} fails on an input of shape {given}: {_told(error)}") from None
+    return from_module(module, example, opaque=opaque)
 
 
 def example_input(text: str) -> Tensor:

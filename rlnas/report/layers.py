@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlnas.graph import Graph, Shape
-from rlnas.graph.outline import outline
+from rlnas.graph.order import reading_order
+from rlnas.graph.outline import flattened_concats, outline
 from rlnas.report.words import in_words
 
-MOST = 4
-"""Inputs of a layer that are named."""
+WIDEST = 40
+"""Characters in which inputs of a layer are named."""
 HEAD = ("layer", "what", "reads", "output", "parameters", "", "MACs", "")
 
 
 def layer_table(graph: Graph) -> list[str]:
     """Lines of a table: a row for each node in reading order, those that belong together under one heading.
 
-    "reads" names the inputs of a layer, unless it is the row above alone; both shares are of the whole network.
+    "reads" names the inputs of a layer, unless it is the row above alone (a concat of what an earlier one joins reads
+    that one); both shares are of the whole network.
     """
     rows: list[tuple[str, ...]] = [HEAD]
     before: str | None = None
+    found = flattened_concats(graph, reading_order(graph))
     for group in outline(graph):
         if group.name:
             n_params, macs = (sum(graph.node_costs[id][k] for id in group.nodes) for k in (0, 1))
             rows.append((group.name, "", "", "", *_cost(graph, n_params, macs)))
         for id in group.nodes:
             n_params, macs = graph.node_costs[id]
-            inputs = graph.node(id).inputs
+            inputs = found[id]
             reads = "" if inputs == (before,) else _listed(inputs)
             name = f"  {id}" if group.name else id
             size = "x".join(map(str, graph.shapes[id]))
@@ -37,8 +40,8 @@ def layer_table(graph: Graph) -> list[str]:
 
 def _listed(ids: Sequence[str]) -> str:
     """The ids, or the last of many."""
-    more = f"{len(ids) - MOST} more, " if len(ids) > MOST else ""
-    return more + ", ".join(ids[-MOST:])
+    n = next((n for n in range(len(ids), 1, -1) if len(", ".join(ids[-n:])) <= WIDEST), 1)
+    return (f"{len(ids) - n} more, " if len(ids) > n else "") + ", ".join(ids[-n:])
 
 
 def _cost(graph: Graph, n_params: int, macs: int) -> tuple[str, ...]:

@@ -9,6 +9,14 @@ from rlnas.graph.ops import is_depthwise
 LONGEST = 48
 """Characters of a description at most."""
 
+PLAIN = {
+    "add": "sum",
+    "sub": "difference",
+    "mul": "product",
+    "div": "quotient",
+    "flatten": "flatten",
+    "matmul": "matmul",
+}
 NORMS = {"batch_norm": "batch norm", "layer_norm": "layer norm", "rms_norm": "RMS norm", "group_norm": "group norm"}
 
 
@@ -28,6 +36,12 @@ def _words(graph: Graph, node: Node) -> str:
         return f"input, {node['dtype']}"
     if op == "parameter":
         return "learned values" if node["trained"] else "constant values"
+    if op in PLAIN:
+        return PLAIN[op]
+    if op == "concat":
+        return f"concat along axis {node['axis']}"
+    if op in ("reshape", "permute"):
+        return f"reshape to {_sizes(node['shape'])}" if op == "reshape" else f"axes in the order {node['dims']}"
     if op.startswith("conv"):
         return _convolution(node, shapes[0][0], depthwise=is_depthwise(node, shapes))
     if op == "linear":

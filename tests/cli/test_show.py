@@ -164,11 +164,11 @@ def test_a_files_code_is_not_run_by_its_weights(inside: Inside) -> None:
     ("words", "expected"),
     [
         (("net.py:Net",), ["--input 1,3,32,32"]),
-        (("net.py:Net", "--input=8,8"), ["shape (8, 8)"]),
+        (("net.py:Net", "--input=8,8"), ["Net fails on two samples of the example input", "[2, 8]"]),
         (("net.py:Net", "--input=1,x"), ["--input=1,x is not a shape"]),
         (("net.py:Net", "--input=8"), ["batch first"]),
         (("net.py:Net", "--input=1,1,8,8:int7"), ["is not a shape"]),
-        (("net.py:Net", "--input=1,2,8,8"), ["net.py:Net fails on an input of shape (1, 2, 8, 8)", "net.py:1"]),
+        (("net.py:Net", "--input=1,2,8,8"), ["Net fails on two samples of the example input", "2 channels"]),
         (("net.py:Nett", *IMAGE), ["net.py has no Nett; did you mean Net?"]),
         (("net.py:Quite", *IMAGE), ["net.py has no Quite; it has Net, Tokens"]),
         (("net.py:number", *IMAGE), ["is a int; name a class"]),
@@ -215,4 +215,7 @@ def test_broken_files(inside: Inside) -> None:
     Path("two.py").write_text(
         "from torch import nn\nclass Two(nn.Module):\n    def forward(self, x):\n        return x, x\n"
     )
+    fails = "def forward(self, x):\n        raise ValueError('one\\ntwo')\n"
+    Path("lines.py").write_text(f"from torch import nn\nclass Lines(nn.Module):\n    {fails}")
+    assert "one two" in inside.fails("show", "lines.py:Lines", *IMAGE)
     assert "gives a tuple" in inside.fails("show", "two.py:Two", *IMAGE)
