@@ -15,42 +15,64 @@ from rlnas.errors import StoreError
 KEPT = 2
 
 
-def save_checkpoint(folder: Path, controller: Controller, extra: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, controller: Controller, extra: dict[str, Any], *, owner: str) -> None:
     """Write a checkpoint and drop all but the last two.
+
+    Args:
+        owner: Fingerprint of the run.
 
     Raises:
         StoreError: If it cannot be written.
     """
-    save(controller, folder / f"{controller.num_timesteps:09d}", extra=extra)
+    save(controller, folder / f"{controller.num_timesteps:09d}", extra=extra | {"owner": owner})
     for old in _all(folder)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, env: VecEnv) -> tuple[Controller, dict[str, Any], list[str]] | None:
-    """The last whole checkpoint: (controller, extra, why later ones were passed over); None if there is none.
+def load_checkpoint(folder: Path, env: VecEnv, *, owner: str) -> tuple[Controller, dict[str, Any], list[str]] | None:
+    """The last checkpoint that can be used: (controller, extra, why later ones were passed over); None without any.
+
+    Args:
+        owner: Fingerprint of the run; a checkpoint of another is not used.
 
     Raises:
-        StoreError: If there are checkpoints but all are damaged.
+        StoreError: If there are checkpoints but none can be used.
     """
     problems: list[str] = []
     for path in reversed(_all(folder)):
         try:
-            return load(path, env), read_extra(path), problems
+            extra = _own_extra(path, owner)
+            return load(path, env), extra, problems
         except StoreError as error:
             problems.append(str(error))
     if problems:
-        raise StoreError(f"no checkpoint of this run can be used: {'; '.join(problems)}")
+        raise StoreError(
+            f"no checkpoint of this run can be used: {'; '.join(problems)}. "
+            f"To play this search again, remove {folder}; what the store holds is not evaluated again"
+        )
     return None
 
 
-def last_extra(folder: Path) -> dict[str, Any] | None:
-    """What the last whole checkpoint was saved with; None if there is none."""
+def last_extra(folder: Path, *, owner: str) -> dict[str, Any] | None:
+    """What the last checkpoint that can be used was saved with; None if there is none."""
     for path in reversed(_all(folder)):
         try:
-            return read_extra(path)
+            return _own_extra(path, owner)
         except StoreError:
             continue
     return None
+
+
+def _own_extra(path: Path, owner: str) -> dict[str, Any]:
+    """What a checkpoint was saved with.
+
+    Raises:
+        StoreError: If it is damaged, or another run's.
+    """
+    extra = read_extra(path)
+    if extra.get("owner", owner) != owner:  # those of the first version did not say
+        raise StoreError(f"the checkpoint {path} is another run's, or this run's settings were changed since")
+    return extra
 
 
 def _all(folder: Path) -> list[Path]:

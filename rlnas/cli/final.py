@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,20 +68,6 @@ class Finished:
     network: Network
     test_accuracy: float
     latency: Latency
-
-
-def read_evaluations(events: Path, search: str) -> list[dict[str, Any]]:
-    """The evaluations of one search, in order, from ``events.jsonl``.
-
-    Raises:
-        RunError: If the file cannot be read.
-    """
-    try:
-        lines = [json.loads(line) for line in events.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot read {events}: {error}") from None
-    values = [line["values"] for line in lines if line["kind"] == "evaluation"]
-    return [value for value in values if value["search"] == search]
 
 
 def choose(name: str, found: Sequence[dict[str, Any]], *, problem: Problem, settings: SearchSettings) -> Winner | None:

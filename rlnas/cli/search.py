@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 
 from rlnas.cli.config import SearchSettings
-from rlnas.cli.final import Finished, Winner, choose, judge, read_evaluations, train_to_the_end, write_best
+from rlnas.cli.final import Finished, Winner, choose, judge, train_to_the_end, write_best
 from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
@@ -24,7 +25,7 @@ from rlnas.evaluation import Candidate
 from rlnas.interchange import ONNX_FILE
 from rlnas.latency import TorchMeter
 from rlnas.network import Network
-from rlnas.runs import RunDirectory
+from rlnas.runs import RunDirectory, fingerprint, read_evaluations, store_path
 from rlnas.tasks import Task, load_task
 from rlnas.tracking import TeeTracker, make_tracker, resolve_mode
 
@@ -40,6 +41,8 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
     _check(settings, task, start)
     agent_run = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
     name = settings.run.name or (f"{stem}-{agent_run}" if agent_run else None)
+    if settings.run.store is not None:
+        plain["run"]["store"] = str(Path(settings.run.store).absolute())  # a run may be resumed from another folder
     run = RunDirectory.create(settings.run.root, name, stem=stem, config=plain)
     if start is not None:
         start.save(run.start)
@@ -104,7 +107,7 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         time_limit_s=evaluation.time_limit_s if evaluation.workers else None,
         memory_limit_mb=evaluation.memory_limit_mb if evaluation.workers else None,
         retries=evaluation.retries,
-        store=(settings.run.store or run.store) if run else None,
+        store=store_path(run, {"run": {"store": settings.run.store}}) if run else None,
         weights_mb=settings.run.weights_mb,
         run=run.path.name if run else None,
         starts=run.starts if run else None,
@@ -137,11 +140,11 @@ def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], tas
             mode=resolve_mode(settings.tracking.mode, os.environ),
             project=settings.tracking.project,
             config=flat(plain),
-            offset=last_offset(run),
+            offset=last_offset(run, owner=fingerprint(plain)),
         )
         try:
             problem.service.prepare()
-            _search(run, settings, problem, tracker, console, begun=begun)
+            _search(run, settings, problem, tracker, console, begun=begun, owner=fingerprint(plain))
         except (KeyboardInterrupt, SystemExit):
             console.print(f"stopped; everything finished is saved. Go on with: rlnas resume {run.path}")
             raise
@@ -160,6 +163,7 @@ def _search(
     console: Console,
     *,
     begun: float,
+    owner: str,
 ) -> None:
     searches = {"controller": settings.controller.name}
     if settings.final.random_baseline and settings.controller.name != "random":
@@ -182,6 +186,7 @@ def _search(
                 problem=problem,
                 tracker=tracker,
                 progress=progress,
+                owner=owner,
             )
         again = settings.final.seeds * (1 + settings.final.candidates * len(searches))
         progress.stage("best again", again)

@@ -1,4 +1,4 @@
-"""``rlnas show``: the layers of a network, a drawing of it, or what can be done to it."""
+"""``rlnas show``: the evaluations of a run; the layers of a network, a drawing of it, or what can be done to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlnas.cli.arguments import make_parser, parse, target_file
+from rlnas.cli.evaluations import add_tables, show_evaluations, shows_evaluations
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError
 from rlnas.graph import Graph, Site
@@ -20,7 +21,11 @@ ALL = "all"
 
 def show(words: Sequence[str]) -> int:
     """Print or draw; returns the exit status."""
-    parser = make_parser("show", "List the layers of a network with their shapes and cost.")
+    parser = make_parser(
+        "show",
+        "List the layers of a network with their shapes and cost, or the evaluations of a run (a run's directory or a "
+        "store, *.sqlite), also while it goes on.",
+    )
     parser.add_argument("--draw", metavar="FILE", help="draw the network into FILE.svg or FILE.png instead")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     parser.add_argument(
@@ -30,8 +35,12 @@ def show(words: Sequence[str]) -> int:
         const=ALL,
         help="list every place where an operator applies, of all operators or of one, with what it costs",
     )
+    add_tables(parser)
     given = parse(parser, words)
     if given is None:
+        return 0
+    if shows_evaluations(given):
+        _print(show_evaluations(given))
         return 0
     if given.draw is not None:
         if Path(given.draw).suffix not in PICTURES:

@@ -75,11 +75,13 @@ def run_stage(
     problem: Problem,
     tracker: TeeTracker,
     progress: SearchProgress,
+    owner: str,
 ) -> None:
     """Search with one controller, from its last checkpoint if there is one.
 
     Args:
         stage: Name of the search: ``controller`` or ``random``.
+        owner: Fingerprint of the run.
     """
     main = stage == "controller"
     env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
@@ -95,7 +97,7 @@ def run_stage(
 
     counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation)
     folder = run.checkpoints / stage
-    if (found := load_checkpoint(folder, env)) is not None:
+    if (found := load_checkpoint(folder, env, owner=owner)) is not None:
         controller, extra, problems = found
         counts.restore(extra["counts"])
         covered.restore(extra["front"])
@@ -108,7 +110,7 @@ def run_stage(
 
     def checkpoint() -> None:
         extra = {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()}
-        save_checkpoint(folder, controller, extra)
+        save_checkpoint(folder, controller, extra, owner=owner)
 
     left = total * env.max_steps - controller.num_timesteps
     if left > 0:
@@ -146,9 +148,11 @@ class Hypervolume:
         self._points = [Point(*pair) for pair in state]
 
 
-def last_offset(run: RunDirectory) -> int | None:
+def last_offset(run: RunDirectory, *, owner: str) -> int | None:
     """Length that ``events.jsonl`` had at the run's last checkpoint: what is behind it will be played again."""
-    offsets = [extra["offset"] for stage in STAGES if (extra := last_extra(run.checkpoints / stage)) is not None]
+    offsets = [
+        extra["offset"] for stage in STAGES if (extra := last_extra(run.checkpoints / stage, owner=owner)) is not None
+    ]
     return max(offsets) if offsets else 0 if run.events.exists() else None
 
 
@@ -175,6 +179,7 @@ class BestKeeper:
         if network is None:  # known from the store only: train it again, which gives the same weights
             network = service.retrain(candidate_of(evaluation, self._problem), seed=evaluation["seed"]).trained
             assert network is not None
+        service.protect(evaluation["cache_key"])
         task = service.task
         write_model(
             network,

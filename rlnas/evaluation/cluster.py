@@ -277,7 +277,8 @@ class RayExecutor:
         if outcome.out_of_memory:  # what earlier jobs left behind, and what this one leaves, goes with the process
             self._drop(actor)
             if not first:
-                return self._again(actor)
+                self._again(actor)
+                return None
         return actor.job, outcome
 
     def _death(self, actor: Actor, error: Exception) -> tuple[int, Outcome] | None:
@@ -287,9 +288,11 @@ class RayExecutor:
             if lost < LOST_NODES and _is_lost(actor.node):
                 self._lost[actor.job] = lost + 1
                 entry.tries -= 1
-                return self._again(actor)
+                self._again(actor)
+                return None
             if entry.tries <= self._limits.retries:
-                return self._again(actor)
+                self._again(actor)
+                return None
             return actor.job, Outcome(Evaluation.failed("worker died"), actor.interval, "ray")
         self._failed_starts += 1
         if self._failed_starts >= FAILED_STARTS:

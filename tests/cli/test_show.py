@@ -92,9 +92,10 @@ def test_help(inside: Inside) -> None:
 def test_a_run_is_its_best_network(inside: Inside) -> None:
     Path("run").mkdir()
     Path("run/config.yaml").write_text("seed: 0\n")
-    assert "the run run has no best network yet" in inside.fails("show", "run")
+    assert "the run run has no best network yet" in inside.fails("show", "run", "--sites")
     saved("vgg", "run/best")
-    assert inside("show", "run") == inside("show", "run/best")
+    assert inside("show", "run", "--sites") == inside("show", "run/best", "--sites")
+    assert "no evaluations yet" in inside("show", "run")
 
 
 # ------------------------------------------------------------------------------------------------ modules of one's own

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlnas.cli.final import read_evaluations
 from rlnas.evaluation import Store
+from rlnas.runs import read_evaluations
 from tests.cli.running import environment
 from tests.evaluation.drilled import FAULTS, FOLDER, fault
 
@@ -76,14 +76,18 @@ def stored(run):
     return {r.cache_key: (r.graph_key, r.status, r.reason, r.accuracy, r.parent, r.weights) for r in found}
 
 
-def drill(tmp_path, *, evaluations, kills, seed, settings):
-    """Both runs: one in which workers die and the main process is killed so many times, and one undisturbed."""
+def drill(tmp_path, *, evaluations, kills, seed, settings, workers=2):
+    """Both runs: one in which workers die and the main process is killed so many times, and one undisturbed.
+
+    Args:
+        workers: Of the undisturbed run; the other has two.
+    """
     words = ("train", *SETTINGS, f"--evaluations={evaluations}", "--run.name=drill", *settings)
     folders = {name: tmp_path / name for name in ("undisturbed", "disturbed")}
     for folder in folders.values():
         folder.mkdir()
     runs = {name: folder / "runs" / "drill" for name, folder in folders.items()}
-    finish(begin(folders["undisturbed"], *words, dying=False))
+    finish(begin(folders["undisturbed"], *words, f"--evaluation.workers={workers}", dying=False))
     whole, store = rows(runs["undisturbed"] / "evaluations.sqlite"), runs["disturbed"] / "evaluations.sqlite"
     generator, killed = random.Random(seed), 0
     reached = sorted(generator.sample(range(1, whole - 5), kills))
@@ -122,9 +126,9 @@ def check(undisturbed, disturbed, died, *, evaluations):
 
 
 def test_a_short_drill(tmp_path):
-    settings = ("--controller.n_envs=8", "--evaluation.time_limit_s=30", "--space.max_steps=3", "--seed=1")
-    undisturbed, disturbed, died = drill(tmp_path, evaluations=32, kills=2, seed=0, settings=settings)
-    failed = check(undisturbed, disturbed, died, evaluations=32)
+    settings = ("--controller.n_envs=8", "--evaluation.time_limit_s=30", "--space.max_steps=2", "--seed=1")
+    undisturbed, disturbed, died = drill(tmp_path, evaluations=16, kills=1, seed=0, settings=settings, workers=0)
+    failed = check(undisturbed, disturbed, died, evaluations=16)
     assert sum(failed.values()) >= 1
 
 
