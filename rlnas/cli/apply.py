@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,14 @@ import torch
 from torch import Tensor
 
 from rlnas.cli.arguments import add_target, check_node, make_parser, parse, target_folder
+from rlnas.cli.compare import cost_lines, output_lines
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError, TaskError
 from rlnas.graph import Graph, Site
 from rlnas.interchange import FORMATS, replaced
-from rlnas.network import Network, example_inputs
 from rlnas.operators import OPERATORS, Operator, get_operator
 from rlnas.tasks import TASKS, load_task
 
-SAMPLES = 64
-"""Random inputs on which outputs are compared where none are given."""
 MOST = 256
 """Inputs of a file that are used."""
 
@@ -56,7 +53,11 @@ def apply_operator(words: Sequence[str]) -> int:
     with replaced(folder) as partial:
         after.save(partial)
     print(site)
-    for line in [*cost_lines(network.graph, after.graph), *output_lines(network, after, calibration)]:
+    applied = after.history[-1]
+    kind = "exact" if applied.exact else "compensated" if applied.compensated else "not compensated"
+    advice = "; --calibration DATA compensates" if kind == "not compensated" and calibration is None else ""
+    said = output_lines(network, after, calibration, kind=kind + advice)
+    for line in [*cost_lines(network.graph, after.graph), *said]:
         print(f"  {line}")
     print(f"written to {folder}")
     return 0
@@ -126,57 +127,3 @@ def _inputs(path: Path) -> Tensor:
     if values.dtype.kind not in "fiu" or values.ndim < 2 or not len(values):
         raise TaskError(f"array {names[0]!r} of {path} should hold a batch of numbers, not {values.shape}")
     return torch.from_numpy(values.astype(np.float32 if values.dtype.kind == "f" else np.int64))
-
-
-# --------------------------------------------------------------------------------------------------- before and after
-
-
-def cost_lines(before: Graph, after: Graph) -> list[str]:
-    """What the edit costs."""
-    rows = [
-        ("parameters", before.n_params, after.n_params),
-        ("MACs", before.macs, after.macs),
-        ("peak memory [B]", before.peak_memory_bytes, after.peak_memory_bytes),
-        ("nodes", len(before), len(after)),
-    ]
-    width = max(len(f"{value:,}") for _, *values in rows for value in values)
-    return [
-        f"{name:<15} {old:>{width},} -> {new:>{width},}   {f'{100 * (new - old) / old:+.1f} %' if old else ''}".rstrip()
-        for name, old, new in rows
-    ]
-
-
-@dataclass(frozen=True)
-class Change:
-    """How much outputs change: the largest difference, the largest output, and the relative root-mean-square."""
-
-    largest: float
-    scale: float
-    drift: float
-
-
-def change(before: Network, after: Network, inputs: Tensor) -> Change:
-    """Compare two networks in eval mode."""
-    with torch.no_grad():
-        old, new = (network.module().eval()(inputs) for network in (before, after))
-    apart = (new - old).abs()
-    drift = apart.square().mean().sqrt() / old.square().mean().sqrt().clamp_min(1e-30)
-    return Change(float(apart.max()), float(old.abs().max()), float(drift))
-
-
-def output_lines(before: Network, after: Network, calibration: Tensor | None) -> list[str]:
-    """How far the outputs move, and what the operator promises."""
-    inputs = calibration
-    if inputs is None:
-        generator = torch.Generator().manual_seed(0)
-        inputs = example_inputs(before.graph, SAMPLES, generator=generator, dtype=before.dtype)
-    elif inputs.is_floating_point():
-        inputs = inputs.to(before.dtype)
-    found, applied = change(before, after, inputs), after.history[-1]
-    where = f"on {len(inputs)} {'random' if calibration is None else 'calibration'} inputs"
-    kind = "exact" if applied.exact else "compensated" if applied.compensated else "not compensated"
-    advice = "; --calibration DATA compensates" if kind == "not compensated" and calibration is None else ""
-    return [
-        f"{'drift':<15} {found.drift:.2e} of the outputs {where} ({kind}{advice})",
-        f"{'output changes':<15} by {found.largest:.2e} at most; the largest output is {found.scale:.2e}",
-    ]

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from rlnas.cli.arguments import add_target, make_parser, parse, target_folder
+from rlnas.cli.compare import cost_lines, output_lines
 from rlnas.cli.reading import described_input, read_network
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.interchange import FORMATS, export, onnx_excuse
+from rlnas.network import Network
+from rlnas.operators.simplify import Finding, simplify
 
 ABOUT = {
     "model.py": "PyTorch source; imports torch and safetensors only",
@@ -28,6 +31,11 @@ def export_network(words: Sequence[str]) -> int:
         metavar="A,B",
         help=f"some of {', '.join(FORMATS)}; by default all, onnx only where its packages are installed",
     )
+    parser.add_argument(
+        "--simplify",
+        action="store_true",
+        help="first take out what the network can do without, such as BatchNorm; it gives the same in eval mode",
+    )
     given = parse(parser, words)
     if given is None:
         return 0
@@ -36,6 +44,8 @@ def export_network(words: Sequence[str]) -> int:
     formats = _formats(given.formats) if given.formats else [name for name in FORMATS if name != "onnx" or not excuse]
     folder = target_folder(given.to, known={file for files in FORMATS.values() for file in files}, force=given.force)
     network = read_network(given)
+    if given.simplify:
+        network = _simplified(network)
     done = export(network, folder, formats=formats, inputs=described_input(given.network))
     width = max(len(str(folder / name)) for name in done.files)
     for name in done.files:
@@ -45,6 +55,18 @@ def export_network(words: Sequence[str]) -> int:
     elif excuse and not given.formats:
         print(f"no model.onnx: {excuse}")
     return 0
+
+
+def _simplified(network: Network) -> Network:
+    """The network without what it can do without; prints what that is."""
+    findings: list[Finding] = []
+    after = simplify(network, report=findings.append)
+    print(f"simplified: {len(findings)} {'thing' if len(findings) == 1 else 'things'} taken out")
+    if findings:
+        said = output_lines(network, after, kind="exact in eval mode")
+        for line in [*map(str, findings), *cost_lines(network.graph, after.graph), *said]:
+            print(f"  {line}")
+    return after
 
 
 def _formats(text: str) -> list[str]:

@@ -67,6 +67,8 @@ def _words(graph: Graph, node: Node) -> str:
         return _list(f"{_sizes(node['kernel_size'])} {op.split('_')[0]} pool", (strided, _stride(node)))
     if "dropout" in op:
         return f"dropout {node['p']:g}"
+    if op == "hardtanh" and (node["min_val"], node["max_val"]) == (0, 6):
+        return "relu6"
     if row.family == "activation":
         values = [f"{name} {value:g}" for name, value in node.attrs if isinstance(value, float)]
         return ", ".join([op.replace("_", " "), *values])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_input_of_a_run_is_said_in_the_source(inside: Inside) -> None:
     Path("run/best/metrics.json").write_text('{"input": "8x8 digits, pixel / 16"}')
     inside("export", "run", "--to", "out", "--formats", "python")
     assert "Input: 8x8 digits, pixel / 16.\n" in Path("out/model.py").read_text()
+
+
+def test_simplified(inside: Inside) -> None:
+    text = inside("export", "net.py:Net", *IMAGE, "--to", "out", "--formats", "python,graph", "--simplify")
+    network = rlnas.load("out")
+    assert not [node for node in network.graph.nodes if node.op == "batch_norm2d"]
+    assert "BatchNorm" not in Path("out/model.py").read_text()
+    assert "simplified: 1 thing taken out\n" in text and "(exact in eval mode)" in text
+    assert re.search(rf"parameters +{network.graph.n_params + 8} -> +{network.graph.n_params} ", text)
+    again = inside("export", "out", "--to", "again", "--formats", "graph,safetensors", "--simplify")
+    assert "simplified: 0 things taken out\n" in again and rlnas.load("again").content_hash == network.content_hash
 
 
 def test_without_onnx(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,8 @@ TEXTS: list[tuple[str, dict[str, Any], str]] = [
     ("mish", {}, "F.mish(x)"),
     ("hardswish", {}, "F.hardswish(x)"),
     ("hardsigmoid", {}, "F.hardsigmoid(x)"),
+    ("hardtanh", {"max_val": 6.0}, "F.hardtanh(x, max_val=6.0)"),
+    ("hardtanh", {"min_val": 0.0, "max_val": 6.0}, "F.relu6(x)"),
     ("sigmoid", {}, "torch.sigmoid(x)"),
     ("tanh", {}, "torch.tanh(x)"),
     ("max_pool2d", {"kernel_size": (2, 2), "stride": (2, 2)}, "F.max_pool2d(x, 2)"),

@@ -28,13 +28,14 @@ def test_words() -> None:
     b.conv(32, 3, id="c", groups=4, dilation=(2, 2), padding=(2, 2))
     b.add("group_norm", id="d", groups=8)
     b.add("leaky_relu", id="e", negative_slope=0.2)
+    b.add("hardtanh", id="k", min_val=0.0, max_val=6.0)
     b.add("max_pool2d", id="f", kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))
     b.add("adaptive_avg_pool2d", id="g")
     b.add("flatten", id="h")
     b.add("linear", id="i", out_channels=10, bias=False)
     b.add("dropout", id="j", p=0.25)
     graph = b.graph()
-    assert {id: in_words(graph, id) for id in "abcdefghij"} == {
+    assert {id: in_words(graph, id) for id in "abcdefghijk"} == {
         "a": "5x5 conv 8 -> 16, stride 2",
         "b": "3x3 depthwise conv 16",
         "c": "3x3 conv 16 -> 32, dilation 2, 4 groups",
@@ -45,6 +46,7 @@ def test_words() -> None:
         "h": "flatten",
         "i": "linear 32 -> 10, no bias",
         "j": "dropout 0.25",
+        "k": "relu6",
     }
 
 

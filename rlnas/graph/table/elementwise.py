@@ -11,9 +11,14 @@ from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import REQUIRED, Op, Param, Shapes
 from rlnas.graph.table.text import arguments
 
+RELU6 = (("max_val", 6.0), ("min_val", 0.0))
+"""Attributes of the hardtanh that PyTorch runs for ``nn.ReLU6``."""
+
 
 def _pointwise(name: str, function: str, *, family: str = "activation", idempotent: bool = False, **rest: Any) -> Op:
     def call(node: Node, names: tuple[str, ...]) -> str:
+        if node.attrs == RELU6:
+            return f"F.relu6({names[0]})"
         return f"{function}({arguments([names[0]], node, rest)})"
 
     return Op(name, family, lambda node, shapes: shapes[0], call=call, attributes=rest, idempotent=idempotent)

@@ -26,6 +26,8 @@ NAMES = {
     "prelu": "PReLU",
     "leaky_relu": "LeakyReLU",
     "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
+    "hardtanh": "Hardtanh",
 }
 WEIGHTY = ("conv", "linear", "attention", "embedding")
 LONGEST = 24
@@ -103,6 +105,8 @@ def _box(graph: Graph, nodes: tuple[str, ...]) -> Box:
 
 
 def _name(node: Node) -> str:
+    if node.op == "hardtanh" and (node["min_val"], node["max_val"]) == (0, 6):
+        return NAMES["relu6"]
     return NAMES.get(node.op, node.op.replace("_", " "))
 
 
