@@ -29,6 +29,7 @@ from rlnas.operators.shrink_groups import MoreGroups
 from rlnas.operators.shrink_heads import PruneHeads, ShrinkValues
 from rlnas.operators.shrink_kernel import ShrinkKernel
 from rlnas.operators.shrink_keys import ShrinkKeys
+from rlnas.operators.shrink_width import PruneWidth
 from rlnas.operators.skip import AddSkip
 from rlnas.operators.widen import Widen
 
@@ -41,7 +42,7 @@ OPERATORS: dict[str, Operator] = {
         *(ExpandInvertedResidual(), DenseGrowth()),
         *(AddHeads(), WidenValues(), WidenKeys(), WidenHidden(), InsertLayer()),
         *(PruneChannels(), RemoveLayer(), *map(PruneChannels, ("magnitude", "batch_norm_scale", "taylor"))),
-        *(RemoveBranch(), ShrinkKernel(), MoreGroups(), PruneHeads(), ShrinkValues(), ShrinkKeys()),
+        *(RemoveBranch(), ShrinkKernel(), MoreGroups(), PruneWidth(), PruneHeads(), ShrinkValues(), ShrinkKeys()),
     )
 }
 """All operators by name."""

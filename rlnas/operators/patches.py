@@ -37,7 +37,7 @@ class Rows:
 
 def is_layer(graph: Graph, id: str) -> bool:
     """True for convolutions and linear layers: what they make is linear in what they read."""
-    return OPS[graph.node(id).op].family in ("conv", "linear") and graph.node(id).op != "bilinear"
+    return OPS[graph.node(id).op].family in ("conv", "linear")
 
 
 def n_groups(node: Node) -> int:

@@ -52,21 +52,17 @@ class PruneChannels(Operator):
             return "the amount is the share of channels to remove, between 0 and 1"
         group = graph.channels.of(site.anchor)
         assert group is not None
-        lengths = self._lengths(graph, group, site.amount)
+        lengths = lengths_after(graph, group, site.amount)
         if min(lengths.values()) < 1:
             return "a layer would be left without channels"
         if not parts_agree(group, lengths):
             return "the blocks of a grouped convolution would not shrink alike"
         return self.criterion.obstacle(graph, group.cells)
 
-    def _lengths(self, graph: Graph, group: ChannelGroup, share: float) -> dict[int, int]:
-        old = graph.channels.lengths
-        return {cell: old[cell] - max(1, math.floor(old[cell] * share + 0.5)) for cell in group.cells}
-
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
         group = graph.channels.of(site.anchor)
         assert group is not None
-        lengths = self._lengths(graph, group, site.amount)
+        lengths = lengths_after(graph, group, site.amount)
         return resize(graph, graph.channels, lengths), {"lengths": lengths}
 
     def tensors(
@@ -76,6 +72,12 @@ class PruneChannels(Operator):
         assert group is not None
         units = Units.channels(network.graph, group.cells, edit.plan["lengths"])
         return drop(network, edit.graph, units, group.readers, self.criterion, generator, calibration)
+
+
+def lengths_after(graph: Graph, group: ChannelGroup, share: float) -> dict[int, int]:
+    """Lengths of a group's cells once a share of their channels has gone."""
+    old = graph.channels.lengths
+    return {cell: old[cell] - max(1, math.floor(old[cell] * share + 0.5)) for cell in group.cells}
 
 
 def drop(
