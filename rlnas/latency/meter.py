@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
+from rlnas.graph import Graph
 from rlnas.network import Network
 
 CONFIDENCE = 0.95
@@ -22,18 +23,38 @@ class Latency:
         low_ms: Lower end of the interval.
         high_ms: Upper end of the interval.
         n: Number of timed samples.
+        warnings: Why the number may be off, such as a busy machine; empty if nothing was noticed.
     """
 
     ms: float
     low_ms: float
     high_ms: float
     n: int
+    warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_samples(cls, samples_ms: Sequence[float]) -> Latency:
+    def from_samples(cls, samples_ms: Sequence[float], *, warnings: Sequence[str] = ()) -> Latency:
         """Summarize timed samples."""
         low, high = median_interval(samples_ms)
-        return cls(float(median(samples_ms)), low, high, len(samples_ms))
+        return cls(float(median(samples_ms)), low, high, len(samples_ms), tuple(warnings))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; warnings only where there are some."""
+        data: dict[str, Any] = {"ms": self.ms, "low_ms": self.low_ms, "high_ms": self.high_ms, "n": self.n}
+        return data | ({"warnings": list(self.warnings)} if self.warnings else {})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Latency:
+        """Inverse of `to_json`.
+
+        Raises:
+            KeyError: If a field is missing.
+            ValueError: If a value is no latency.
+        """
+        ms, low, high, n = float(data["ms"]), float(data["low_ms"]), float(data["high_ms"]), int(data["n"])
+        if not (0 <= low <= ms <= high < math.inf and ms > 0 and n >= 1):
+            raise ValueError(f"ms={ms}, low_ms={low}, high_ms={high}, n={n} is no latency")
+        return cls(ms, low, high, n, tuple(map(str, data.get("warnings", ()))))
 
 
 class Meter(Protocol):
@@ -64,6 +85,23 @@ class Meter(Protocol):
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from the `state` of an earlier meter of the same description."""
         ...
+
+
+class GraphMeter(Meter, Protocol):
+    """A deterministic meter: it knows a network's latency from its architecture alone."""
+
+    def graph_ms(self, graph: Graph) -> float:
+        """Latency of an architecture in milliseconds.
+
+        Raises:
+            MeterError: If it does not know.
+        """
+        ...
+
+
+def is_deterministic(meter: Meter) -> TypeGuard[GraphMeter]:
+    """True if a meter knows latencies before anything is trained."""
+    return meter.deterministic
 
 
 def median_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> tuple[float, float]:

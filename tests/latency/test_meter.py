@@ -4,7 +4,7 @@ from statistics import median
 
 import pytest
 
-from rlnas.latency import METERS, Latency, median_interval
+from rlnas.latency import Latency, median_interval
 
 
 def test_interval_of_thirty_lies_between_the_tenth_and_the_twenty_first():
@@ -34,9 +34,13 @@ def test_outliers_do_not_move_the_latency():
     assert Latency.from_samples(samples).n == 30
 
 
-@pytest.mark.parametrize("name", sorted(METERS))
-def test_every_meter_describes_itself_in_json(name):
-    meter = METERS[name]()
-    assert json.loads(json.dumps(dict(meter.description))) == dict(meter.description)
-    assert meter.description["meter"] == name
-    assert meter.state() == {}
+def test_json_and_back():
+    latency = Latency(1.5, 1.0, 2.0, 40, ("busy machine",))
+    assert Latency.from_json(json.loads(json.dumps(latency.to_json()))) == latency
+    assert "warnings" not in Latency(1.5, 1.0, 2.0, 40).to_json()
+
+
+@pytest.mark.parametrize("wrong", [{"ms": 0}, {"ms": 3}, {"low_ms": -1}, {"n": 0}, {"high_ms": "inf"}, {"ms": "nan"}])
+def test_what_is_no_latency_is_refused(wrong):
+    with pytest.raises(ValueError, match="no latency"):
+        Latency.from_json({"ms": 1.5, "low_ms": 1.0, "high_ms": 2.0, "n": 40} | wrong)

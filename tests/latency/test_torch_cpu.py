@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import gc
 import pickle
 
@@ -7,66 +9,89 @@ from torch import nn
 
 from rlnas.errors import MeterError
 from rlnas.latency import TorchMeter
-from rlnas.network import Network
-from rlnas.spaces import conv_stages
+from rlnas.latency.laps import LapTimer, ticking
+from rlnas.latency.torch_cpu import DTYPES
+from rlnas.network import Network, example_inputs
+from tests.latency.fakes import network
+
+QUICK = {"max_time_s": 0.1}
 
 
-def network(width=4, size=8):
-    graph = conv_stages((1, size, size), 10, stages=2, width=width)
-    return Network.initialize(graph, generator=torch.Generator().manual_seed(0))
+def test_laps_compute_what_the_network_computes() -> None:
+    net = network(64, 16, stages=3)
+    module = net.module().eval()
+    inputs = example_inputs(net.graph, 4, generator=torch.Generator().manual_seed(1))
+    ticks: list[int] = []
+    run = ticking(net.graph, module, lambda: ticks.append(1), batch_size=4)
+    with torch.inference_mode():
+        assert torch.equal(run(inputs), module(inputs))
+    assert len(ticks) >= 2
+    again: list[int] = []
+    ticking(net.graph, module, lambda: again.append(1), batch_size=4)(inputs)
+    assert len(again) == len(ticks)
 
 
-class SlowingMachine(TorchMeter):
-    """Runs nothing: the reference network takes 1 ms, any other 3 ms, on a machine that gets slower and slower."""
-
-    def __init__(self, *, drift):
-        super().__init__(min_time_ms=0.0)
-        self.slowness, self.drift = 1.0, drift
-
-    def _time_ms(self, run, calls):
-        self.slowness *= self.drift
-        return (1.0 if run is self._reference else 3.0) * self.slowness
+def test_small_networks_are_one_lap() -> None:
+    net = network(2, 8)
+    ticks: list[int] = []
+    ticking(net.graph, net.module(), lambda: ticks.append(1), batch_size=1)(torch.zeros(1, 1, 8, 8))
+    assert ticks == []
 
 
-def test_drift_of_the_machine_cancels_out():
-    meter = SlowingMachine(drift=1.0)
-    assert meter.measure([network()])[0].ms == pytest.approx(3.0)
-    assert meter.state() == {"baseline_ms": pytest.approx(1.0)}
-    meter.drift = 1.01  # about twice as slow at the end of a measurement
-    for latency in meter.measure([network()] * 3):
-        assert latency.ms == pytest.approx(3.0, rel=1e-3)
-    assert meter.slowness > 8
+def test_a_lap_lies_between_two_readings_and_the_clock_itself_is_taken_off() -> None:
+    now = [0]
+
+    def clock() -> int:
+        now[0] += 100  # every reading takes that long
+        return now[0]
+
+    timer = LapTimer(clock)
+
+    def work(ns: int) -> None:
+        now[0] += ns
+
+    def run() -> None:
+        work(5000)
+        timer.tick()
+        work(7000)
+
+    laps, probes = timer.time(run)
+    assert laps == [pytest.approx(0.005), pytest.approx(0.007)]
+    assert probes == [pytest.approx(1e-4)] * 3
 
 
-def test_a_restored_baseline_continues_the_scale_of_an_earlier_meter():
-    meter = SlowingMachine(drift=1.0)
-    meter.slowness = 2.0  # a slower day
-    meter.restore({"baseline_ms": 1.0})
-    assert meter.measure([network()])[0].ms == pytest.approx(3.0)
-    assert meter.state() == {"baseline_ms": 1.0}
-
-
-def test_a_larger_network_is_slower_and_the_numbers_are_close_to_plain_timing():
-    meter = TorchMeter(min_time_ms=30)
-    small, large = meter.measure([network(4, 8), network(64, 32)])
+def test_a_larger_network_is_slower() -> None:
+    small, large = TorchMeter(**QUICK).measure([network(4, 8), network(64, 32)])
     assert 0 < small.low_ms <= small.ms <= small.high_ms
     assert large.low_ms > 2 * small.high_ms
     assert small.n >= 30 and large.n >= 30
 
 
-def test_batches_take_longer_than_single_samples():
-    single, batch = (TorchMeter(min_time_ms=0, batch_size=n).measure([network(16, 16)])[0].ms for n in (1, 64))
-    assert batch > 3 * single
+def test_batches_take_longer_than_single_samples() -> None:
+    single, batch = (TorchMeter(batch_size=n, **QUICK).measure([network(16, 8)])[0].ms for n in (1, 16))
+    assert batch > 2 * single
 
 
-def test_nothing_is_left_behind():
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_types(dtype: str) -> None:
+    meter = TorchMeter(dtype=dtype, **QUICK)
+    assert meter.description["dtype"] == dtype
+    try:
+        assert meter.measure([network()])[0].ms > 0
+    except MeterError as error:
+        assert f"cannot be run on {dtype} inputs of shape (1, 1, 8, 8): " in str(error)
+
+
+def test_nothing_is_left_behind() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         net = network()
         tensors = {name: tensor.clone() for name, tensor in net.tensors.items()}
-        TorchMeter(min_time_ms=0).measure([net])
+        state = torch.get_rng_state()
+        TorchMeter(**QUICK).measure([net])
         assert torch.get_num_threads() == 2
+        assert torch.equal(state, torch.get_rng_state())  # the generator is the controller's
         assert gc.isenabled()
         assert not torch.is_inference_mode_enabled()
         assert all(torch.equal(tensors[name], net.tensors[name]) for name in tensors)
@@ -74,40 +99,37 @@ def test_nothing_is_left_behind():
         torch.set_num_threads(before)
 
 
-def test_a_copy_goes_on_from_the_same_baseline():
-    meter = TorchMeter(min_time_ms=0)
+def test_a_copy_goes_on_from_the_same_baseline() -> None:
+    meter = TorchMeter(**QUICK)
     meter.measure([network()])
     copy = pickle.loads(pickle.dumps(meter))
     assert copy.state() == meter.state() != {}
     assert copy.measure([network()])[0].ms > 0
 
 
-def test_a_network_that_cannot_run_is_a_meter_error():
+def test_a_network_that_cannot_run_is_a_meter_error() -> None:
     class Broken(nn.Module):
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore lines")
 
     class BrokenNetwork(Network):
-        def module(self):
+        def module(self) -> nn.Module:
             return Broken()
+
+        def to(self, dtype: torch.dtype) -> Network:
+            return self
 
     net = network()
     broken = BrokenNetwork(net.graph, net.tensors)
-    with pytest.raises(MeterError, match=r"cannot be run on inputs of shape \(1, 1, 8, 8\): mat1 .*multiplied$"):
+    with pytest.raises(
+        MeterError, match=r"cannot be run on float32 inputs of shape \(1, 1, 8, 8\): mat1 .*multiplied$"
+    ):
         TorchMeter().measure([broken])
     assert gc.isenabled()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [{"repeats": 29}, {"warmup": 9}, {"threads": 0}, {"batch_size": 0}, {"sample_ms": 0.0}, {"min_time_ms": -1.0}],
-)
-def test_arguments_that_make_no_sense_are_refused(arguments):
-    with pytest.raises(MeterError, match=next(iter(arguments))):
-        TorchMeter(**arguments)
-
-
-def test_settings_are_part_of_the_description():
-    descriptions = [TorchMeter(**a).description for a in ({}, {"batch_size": 2}, {"threads": 2}, {"repeats": 40})]
-    assert len({tuple(sorted(map(str, d.items()))) for d in descriptions}) == 4
+def test_settings_are_part_of_the_description() -> None:
+    several = ({}, {"batch_size": 2}, {"threads": 2}, {"repeats": 40}, {"dtype": "bfloat16"}, {"precision": 0.5})
+    descriptions = [TorchMeter(**settings).description for settings in several]
+    assert len({str(d) for d in descriptions}) == len(several)
     assert descriptions[0]["clock"] == "thread_cpu" and descriptions[2]["clock"] == "wall"
