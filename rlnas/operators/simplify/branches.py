@@ -34,22 +34,7 @@ class MergeEqualBranches(Simplification):
         return tuple(self._equal(network)) or tuple(self._summed(network.graph))
 
     def _equal(self, network: Network) -> Iterator[Finding]:
-        graph = network.graph
-        first: dict[object, list[str]] = {}
-        stands: dict[str, str] = {}
-        for id in graph.order:
-            node, stands[id] = graph.node(id), id
-            drops = node.op in RANDOM and node["p"] > 0
-            if drops or node.op in ("input", "opaque") or id in graph.shared:
-                continue
-            read = [stands[i] for i in node.inputs]
-            key = (node.op, node.attrs, tuple(sorted(read) if OPS[node.op].commutative else read), graph.shapes[id])
-            others = first.setdefault(key, [])
-            twin = next((other for other in others if _same_tensors(network, id, other)), None)
-            if twin is None:
-                others.append(id)
-            else:
-                stands[id] = twin
+        graph, stands = network.graph, _stand_for(network)
         for id in graph.order:
             inner = id != graph.output and all(stands[i] != i for i in graph.consumers[id])
             if stands[id] == id or inner or not graph.node(id).inputs:  # an inner node goes with what reads it
@@ -95,6 +80,27 @@ class MergeEqualBranches(Simplification):
                 tensors = made
             graph = after
         return graph, kept(graph, tensors)
+
+
+def _stand_for(network: Network) -> dict[str, str]:
+    """For each node one that computes the same and stays; itself for most."""
+    graph, first = network.graph, {id: id for id in network.graph.order}
+    known: dict[object, list[str]] = {}
+    for id in graph.order:
+        node = graph.node(id)
+        drops = node.op in RANDOM and node["p"] > 0
+        if not drops and node.op not in ("input", "opaque") and id not in graph.shared:
+            read = [first[i] for i in node.inputs]
+            key = (node.op, node.attrs, tuple(sorted(read) if OPS[node.op].commutative else read), graph.shapes[id])
+            others = known.setdefault(key, [])
+            first[id] = next((other for other in others if _same_tensors(network, id, other)), id)
+            others += [id] * (first[id] == id)
+    stays: dict[str, str] = {}
+    for id in graph.order:  # of a branch all stay, or none
+        same = [i for i in graph.order if first[i] == first[id]] if first[id] not in stays else []
+        whole = [i for i in same if all(stays[first[k]] == k for k in graph.node(i).inputs)]
+        stays.setdefault(first[id], (whole or [id])[0])
+    return {id: stays[first[id]] for id in graph.order}
 
 
 def _same_tensors(network: Network, a: str, b: str) -> bool:

@@ -105,9 +105,9 @@ def composed(graph: Graph, tensors: Tensors, first: str, node: Node) -> tuple[Te
     """Weight and bias of the node that `merged` gave, which still has the name of the second layer."""
     a, b, like = graph.node(first), graph.node(node.id), tensors[f"{node.id}.weight"]
     x, y = _dense(a, tensors), _dense(b, tensors)
-    bias = bias_of(b, tensors) + y.flatten(2).sum(2) @ bias_of(a, tensors)
+    bias = bias_of(b, tensors) + y.view(*y.shape[:2], -1).sum(2) @ bias_of(a, tensors)
     if a.op == "linear":
-        return (y @ x).flatten(1).to(like.dtype), bias.to(like.dtype)
+        return (y @ x).to(like.dtype), bias.to(like.dtype)
     steps = [s * d for s, d in zip(a["stride"], b["dilation"], strict=True)]
     convolve = getattr(nn.functional, a.op.replace("conv", "conv_transpose"))
     full = convolve(y, x, stride=steps, dilation=a["dilation"])

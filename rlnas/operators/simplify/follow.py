@@ -67,7 +67,8 @@ class Likeness:
     def layer(self, node: Node, wanted: list[int]) -> Axes:
         axis = self.graph.facts[node.id].flow.axis
         if node.op == "parameter":
-            return {axis: self._learned(self._tensor(node, "").movedim(axis, 0).flatten(1))}
+            rows = self._tensor(node, "").movedim(axis, 0)
+            return {axis: self._learned(rows.reshape(len(rows), -1))}
         if node.id in self.graph.shared:
             return {}
         if node.op == "embedding":
@@ -117,6 +118,8 @@ class Likeness:
         if node.op.startswith("batch_norm") and not self.training:
             scale, shift = scale_and_shift(node, self.tensors)
             return made | {flow.axis: self._affine(given, scale[:, None], shift, folds=True)}
+        if not flow.pooled and not self.graph.params(node.id):
+            return made | {flow.axis: self._each(node, given)}
         # Statistics over the channels of a block: each channel is a part of them like the others.
         block = torch.arange(len(given)) * flow.blocks // len(given) if flow.pooled else torch.zeros(len(given))
         own = [self._tensor(node, n) for n, p in self.graph.params(node.id).items() if p.shape == (len(given),)]
