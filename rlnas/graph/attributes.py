@@ -51,7 +51,7 @@ _NUMBER = Attribute(_number, "a finite number with a decimal point")
 
 ATTRIBUTES: dict[str, Attribute] = {
     "shape": Attribute(
-        lambda value: type(value) is tuple and bool(value) and all(v >= 1 for v in value),
+        lambda value: type(value) is tuple and all(v >= 1 for v in value),
         "a list of whole numbers of at least 1",
     ),
     "dtype": _one_of("float32", "int64", "bool"),
@@ -79,13 +79,19 @@ ATTRIBUTES: dict[str, Attribute] = {
     "padding": _MARGINS,
     "padding_mode": _one_of("zeros", "reflect", "replicate", "circular"),
     "mode": _one_of("nearest", "nearest-exact", "linear", "bilinear", "bicubic", "trilinear", "area"),
-    "kind": _one_of("mean", "sum", "max", "min", "var", "std", "prod", "sdpa", "scores", "divided", "query"),
+    "kind": _one_of(
+        *("mean", "sum", "max", "min", "var", "std", "prod", "logsumexp", "norm"),
+        *("sdpa", "scores", "divided", "query"),
+    ),
+    "sampling": _one_of("nearest", "bilinear", "bicubic"),
+    "margins": _one_of("zeros", "border", "reflection"),
     "text": _TEXT,
     "shares": _TEXT,
     "bias": _FLAG,
     "ceil_mode": _FLAG,
     "count_include_pad": _FLAG,
     "affine": _FLAG,
+    "tracked": _FLAG,
     "trained": _FLAG,
     "per_channel": _FLAG,
     "keepdim": _FLAG,
@@ -101,6 +107,7 @@ ATTRIBUTES: dict[str, Attribute] = {
     "beta": _NUMBER,
     "k": _NUMBER,
     "threshold": _NUMBER,
+    "lambd": _NUMBER,
     "negative_slope": _NUMBER,
     "alpha": _NUMBER,
     "eps": Attribute(lambda value: _number(value) and value >= 0, "a number of at least 0.0"),

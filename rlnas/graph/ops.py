@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rlnas.graph.attributes import ATTRIBUTES
 from rlnas.graph.op import Op
-from rlnas.graph.table import attention, elementwise, layers, moves, norms, pools
+from rlnas.graph.table import attention, elementwise, layers, moves, norms, patches, pools
 from rlnas.graph.table.layers import is_depthwise, n_blocks
 
 OPS: dict[str, Op] = {
-    op.name: op for family in (layers, norms, elementwise, pools, attention, moves) for op in family.ROWS
+    op.name: op for family in (layers, norms, elementwise, pools, attention, moves, patches) for op in family.ROWS
 }
 """All ops by name."""
 

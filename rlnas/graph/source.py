@@ -119,11 +119,12 @@ class _Forward:
             for i in inputs:
                 self.consumers[i].append(id)
         self.left = {id: len(consumers) + (id == graph.output) for id, consumers in self.consumers.items()}
-        self.variables: dict[str, str] = {}
+        self.variables: dict[str, str] = {graph.input.id: "x"}
+        self.alone: set[str] = set()
         self.texts: dict[str, str] = {}
         self.free: list[str] = []
         self.last: list[str] = []
-        self.used = 0
+        self.used = 1
 
     def paragraphs(self) -> Iterator[tuple[Group, list[str]]]:
         """Statements of each group."""
@@ -133,7 +134,6 @@ class _Forward:
             for k, id in enumerate(ids):
                 node = self.graph.node(id)
                 if node.op == "input":
-                    self.variables[id] = self._fresh()
                     continue
                 self.texts[id] = self._expression(node)
                 following = ids[k + 1] if k + 1 < len(ids) else None
@@ -158,18 +158,28 @@ class _Forward:
         return f"F.linear({names[0]}, self.{owner}.weight)"
 
     def _names(self, node: Node, inputs: tuple[str, ...]) -> tuple[str, ...]:
-        """Text of what a node reads; a tensor without a batch axis is given one where the op needs it."""
+        """Text of what a node reads; a tensor without a batch axis is given one where the op needs it.
+
+        What is made of such tensors alone is a batch of one, which is expanded where it meets others.
+        """
         names = []
-        batched = next((self.variables[i] for i in inputs if i in self.variables), None)
+        values = [i for i in inputs if self.graph.node(i).op != "parameter"]
+        batched = next((self.variables[i] for i in values if i in self.variables and i not in self.alone), None)
+        whole = OPS[node.op].broadcasts
+        if all(i in self.alone for i in values):
+            self.alone.add(node.id)
         for i in inputs:
+            expanded = f".expand({batched}.shape[0], {', '.join(['-1'] * len(self.graph.shapes[i]))})"
             if i in self.texts and i not in self.variables:
                 names.append(_bracketed(self.texts[i], node))
             elif i in self.variables:
-                names.append(self.variables[i])
-            elif batched and not OPS[node.op].broadcasts:
-                names.append(f"self.{i}.expand({batched}.shape[0], {', '.join(['-1'] * len(self.graph.shapes[i]))})")
+                names.append(self.variables[i] + (expanded if batched and not whole and i in self.alone else ""))
+            elif batched and not whole:
+                names.append(f"self.{i}{expanded}")
             else:
-                names.append(f"self.{i}")
+                names.append(
+                    f"self.{i}" if len(values) and not all(v in self.alone for v in values) else f"self.{i}[None]"
+                )
         return tuple(names)
 
     def _goes_on(self, id: str, following: str) -> bool:

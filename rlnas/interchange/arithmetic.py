@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,28 @@ from torch import Tensor
 
 from rlnas.errors import GraphError
 from rlnas.interchange.calls import HANDLERS, handles
-from rlnas.interchange.trace import Handler, Traced, Tracer, Value
+from rlnas.interchange.moving import aligned, full_shape
+from rlnas.interchange.trace import Handler, Tracer
+from rlnas.interchange.values import Value
 
 POINTWISE: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in ("relu", "relu6", "selu", "silu", "mish", "hardswish", "hardsigmoid", "softsign")},
     **{name: (name, {}) for name in ("tanhshrink", "sigmoid", "tanh", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt")},
     **{name: (name, {}) for name in ("square", "reciprocal", "neg", "abs", "sign", "floor", "ceil", "round", "sin")},
-    **{name: (name, {}) for name in ("cos", "erf")},
+    **{name: (name, {}) for name in ("cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "erf", "erfc", "trunc")},
+    **{name: (name, {}) for name in ("log2", "log10", "exp2", "logical_not", "isnan")},
+    "log_sigmoid": ("log_sigmoid", {}),
     "logsigmoid": ("log_sigmoid", {}),
+    "bitwise_not": ("logical_not", {}),
+    "invert": ("logical_not", {}),
+    "arcsin": ("asin", {}),
+    "arccos": ("acos", {}),
+    "arctan": ("atan", {}),
+    "special_erf": ("erf", {}),
+    "special_expit": ("sigmoid", {}),
+    "hardshrink": ("hardshrink", {"lambd": 0.5}),
+    "softshrink": ("softshrink", {"lambd": 0.5}),
+    "threshold": ("threshold", {"threshold": 0.0, "value": 0.0}),
     "negative": ("neg", {}),
     "leaky_relu": ("leaky_relu", {"negative_slope": 0.01}),
     "elu": ("elu", {"alpha": 1.0}),
@@ -47,15 +62,21 @@ for _name in POINTWISE:
 
 @handles("clamp", "clip")
 def _clamp(tracer: Tracer, out: Tensor, input: Tensor, min: Any = None, max: Any = None) -> None:
+    bounds = [("maximum", min), ("minimum", max)]
+    if any(isinstance(bound, Tensor) and (bound.dim() or tracer.is_traced(bound)) for _, bound in bounds):
+        for op, bound in bounds:
+            if bound is not None:
+                made = out if op == "minimum" or max is None else torch.clamp(input, min=bound)
+                combine(tracer, op, input, bound, made)
+                input = made
+        return
     x = tracer.value(input)
-    if isinstance(min, Tensor) or isinstance(max, Tensor):
-        raise GraphError("its bounds are tensors; use torch.minimum and torch.maximum")
     if min is not None and max is not None:
-        tracer.emit("clamp", [x], out, like=x, min_val=min, max_val=max)
+        tracer.emit("clamp", [x], out, like=x, min_val=float(min), max_val=float(max))
     elif min is not None:
-        tracer.emit("maximum_scalar", [x], out, like=x, value=min)
+        tracer.emit("maximum_scalar", [x], out, like=x, value=float(min))
     else:
-        tracer.emit("minimum_scalar", [x], out, like=x, value=max)
+        tracer.emit("minimum_scalar", [x], out, like=x, value=float(max))
 
 
 @handles("clamp_min")
@@ -70,6 +91,9 @@ def _clamp_max(tracer: Tracer, out: Tensor, input: Tensor, max: Any) -> None:
 
 # ------------------------------------------------------------------------------------------------- of two values
 
+SWAPPED = {"gt": "lt", "lt": "gt", "ge": "le", "le": "ge", "eq": "eq", "ne": "ne"}
+"""What each comparison becomes if its sides change places."""
+
 WITH_NUMBER = {
     ("add", False): "add_scalar",
     ("add", True): "add_scalar",
@@ -82,6 +106,12 @@ WITH_NUMBER = {
     ("pow", False): "pow_scalar",
     ("maximum", False): "maximum_scalar",
     ("minimum", False): "minimum_scalar",
+    ("maximum", True): "maximum_scalar",
+    ("minimum", True): "minimum_scalar",
+    ("remainder", False): "remainder_scalar",
+    ("floor_divide", False): "floor_divide_scalar",
+    **{(name, False): f"{name}_scalar" for name in ("gt", "lt", "ge", "le", "eq", "ne")},
+    **{(name, True): f"{swapped}_scalar" for name, swapped in SWAPPED.items()},
 }
 """Op for a value and a number, by the function and whether the number comes first."""
 
@@ -98,84 +128,68 @@ NEUTRAL = {
 """The number that changes nothing."""
 
 
-def combine(tracer: Tracer, op: str, a: Any, b: Any, out: Tensor) -> None:
+def combine(tracer: Tracer, op: str, a: Any, b: Any, out: Tensor, **attrs: Any) -> None:
     """Write down a sum, product or the like of two operands, one of which depends on the input."""
     if tracer.is_traced(a) and tracer.is_traced(b):
         x, y = tracer.value(a, broadcast=True), tracer.value(b, broadcast=True)
-        like = _leading(x, y)
-        _check_batch(x, y)
-        made = tracer.add(op, _full(tracer, (x, y), out, like))
+        like = x if x.rank >= y.rank else y
+        aligned(tracer, x, y)
+        made = tracer.add(op, full_shape(tracer, (x, y), out, like), **attrs)
         tracer.result(made, out, like, batch=like.sample.batch + out.dim() - like.rank)
         return
     swapped = not tracer.is_traced(a)
     value, other = (b, a) if swapped else (a, b)
-    x = tracer.value(value, broadcast=isinstance(other, Tensor) and other.dim() > 0)
     if not isinstance(other, Tensor) or (other.dim() == 0 and not tracer.is_trained(other)):
         number = other.item() if isinstance(other, Tensor) else other
-        if NEUTRAL.get((op, swapped)) == number and out.shape == value.shape:
-            tracer.know(out, Traced(tracer.known(value).node, tracer.known(value).positions, out))
+        if NEUTRAL.get((op, swapped)) == number and (out.shape, out.dtype) == (value.shape, value.dtype) and not attrs:
+            tracer.alias(out, value)
             return
-        if (op, swapped) not in WITH_NUMBER:
-            raise GraphError("a number with a tensor in that order is not known")
-        found = tracer.known(value)
-        tracer.reads[tracer.emit(WITH_NUMBER[op, swapped], [x], out, like=x, value=number)] = [found]
-        return
-    if op == "pow":
-        raise GraphError("powers of tensors are not known")
+        if (op, swapped) in WITH_NUMBER and abs(number) != math.inf and not attrs:
+            x, found = tracer.value(value), tracer.known(value)
+            tracer.reads[tracer.emit(WITH_NUMBER[op, swapped], [x], out, like=x, value=float(number))] = [found]
+            return
+        other = torch.as_tensor(number, dtype=out.dtype)
+    x = tracer.value(value, broadcast=True)
     found = tracer.known(value)
     constant = tracer.constant(other, x, rank=out.dim())
     operands: list[Value | str] = [constant, x] if swapped else [x, constant]
-    made = tracer.add(op, [v if isinstance(v, str) else v.node for v in operands])
+    made = tracer.add(op, full_shape(tracer, operands, out, x), **attrs)
     tracer.result(made, out, x, batch=x.sample.batch + out.dim() - x.rank)
     tracer.reads[made] = [found]
 
 
-def _leading(x: Value, y: Value) -> Value:
-    return x if x.rank >= y.rank else y
-
-
-def _check_batch(x: Value, y: Value) -> None:
-    if x.rank - x.sample.batch != y.rank - y.sample.batch or x.sample.merged != y.sample.merged:
-        raise GraphError("its inputs have their batch at different axes")
-
-
-def _full(tracer: Tracer, values: Sequence[Value], out: Tensor, like: Value) -> list[str]:
-    """Ids of operands whose samples broadcast to that of the result; if none is large enough, they are expanded."""
-    at = like.sample.batch + out.dim() - like.rank
-    sizes = list(out.shape)
-    if like.sample.merged > 1:
-        sizes[at] = like.sample.merged
-    else:
-        del sizes[at]
-    padded = [(1,) * (len(sizes) - len(v.shape)) + v.shape for v in values]
-    reached = [max(column) for column in zip(*padded, strict=True)] if sizes else []
-    if reached == sizes:
-        return [v.node for v in values]
-    shape = tuple(sizes)
-    return [tracer.add("expand", (values[0].node,), shape=shape), *[v.node for v in values[1:]]]
-
-
 def _binary(op: str, *, swap: bool = False) -> Handler:
     def handler(tracer: Tracer, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Tensor) -> None:
-        operands = [*args, *[kwargs[k] for k in ("input", "other", "exponent") if k in kwargs]]
-        alpha = kwargs.get("alpha", 1)
-        if kwargs.get("rounding_mode") is not None:
-            raise GraphError("division with rounding is not known")
+        operands = [*args, *[kwargs[k] for k in ("input", "self", "other", "exponent") if k in kwargs]]
+        alpha = kwargs.get("alpha", operands[2] if len(operands) > 2 else 1)
+        rounding = kwargs.get("rounding_mode")
+        if rounding not in (None, "floor"):
+            raise GraphError(f"division with rounding_mode={rounding!r} is not known")
         a, b = operands[:2]
-        if len(operands) > 2:
-            alpha = operands[2]
-        if alpha != 1:
-            if not tracer.is_traced(b):
-                b = b * alpha
-            else:
-                scaled = torch.mul(b, alpha)
-                combine(tracer, "mul", b, alpha, scaled)
-                b = scaled
         if swap:
             a, b = b, a
-        combine(tracer, op, a, b, out)
+        if alpha == 1:
+            combine(tracer, op if rounding is None else "floor_divide", a, b, out)
+        elif not isinstance(b, Tensor):
+            combine(tracer, op, a, b * alpha, out)
+        else:
+            combine(tracer, "add_scaled", a, b, out, value=float(alpha if op == "add" else -alpha))
 
     return handler
+
+
+@handles("addcmul")
+def _addcmul(tracer: Tracer, out: Tensor, input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> None:
+    product = tensor1 * tensor2
+    total = torch.add(input, product, alpha=value)
+    if tracer.literal or not torch.equal(total, out):
+        return tracer.black_box(torch.addcmul, (input, tensor1, tensor2), {"value": value}, out)
+    if tracer.is_traced([tensor1, tensor2]):
+        combine(tracer, "mul", tensor1, tensor2, product)
+    if value == 1:
+        combine(tracer, "add", input, product, out)
+    else:
+        combine(tracer, "add_scaled", input, product, out, value=float(value))
 
 
 for _name, _op in {
@@ -184,9 +198,26 @@ for _name, _op in {
     **{name: "mul" for name in ("mul", "multiply", "imul")},
     **{name: "div" for name in ("div", "divide", "true_divide", "truediv", "itruediv")},
     **{name: "pow" for name in ("pow", "ipow")},
-    "maximum": "maximum",
-    "minimum": "minimum",
+    **{name: name for name in ("maximum", "minimum", "remainder", "floor_divide", "gt", "lt", "ge", "le", "eq", "ne")},
+    **{name: "remainder" for name in ("mod", "imod")},
+    **{name: "floor_divide" for name in ("floordiv", "ifloordiv")},
+    **{name: "logical_and" for name in ("and", "iand", "bitwise_and", "logical_and")},
+    **{name: "logical_or" for name in ("or", "ior", "bitwise_or", "logical_or")},
+    "fmax": "maximum",
+    "greater": "gt",
+    "less": "lt",
+    "greater_equal": "ge",
+    "less_equal": "le",
+    "fmin": "minimum",
+    "float_power": "pow",
 }.items():
     HANDLERS[_name] = _binary(_op)
-for _name, _op in {"radd": "add", "rsub": "sub", "rmul": "mul", "rdiv": "div", "rtruediv": "div"}.items():
+for _name, _op in {
+    "radd": "add",
+    "rsub": "sub",
+    "rmul": "mul",
+    "rdiv": "div",
+    "rtruediv": "div",
+    "rpow": "pow",
+}.items():
     HANDLERS[_name] = _binary(_op, swap=True)

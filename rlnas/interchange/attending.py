@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from rlnas.errors import GraphError
 from rlnas.graph import Node
 from rlnas.interchange.arithmetic import combine
-from rlnas.interchange.calls import HANDLERS, handles
-from rlnas.interchange.trace import BATCH, Traced, Tracer, Value
+from rlnas.interchange.calls import HANDLERS, handles, linear
+from rlnas.interchange.moving import aligned
+from rlnas.interchange.trace import Tracer
+from rlnas.interchange.values import ALONG, BATCH, Traced, Value
 from rlnas.interchange.views import base_positions, find_sample
 
 
@@ -95,11 +97,18 @@ def attend(
     scale: float,
     causal: bool,
     transposed: bool = False,
+    shared: bool = False,
 ) -> bool:
-    """Write attention down as one node; False if its operands are not heads side by side."""
-    if tracer.literal:
+    """Write attention down as one node; False if its operands are not heads side by side.
+
+    Args:
+        shared: Keys and values have fewer heads than queries.
+    """
+    if tracer.literal and kind != "sdpa":
         return False
     q, k, v = find_heads(tracer, query), find_heads(tracer, key, transposed=transposed), find_heads(tracer, value)
+    if shared and q and k and v and k.repeated == v.repeated == 1 and q.heads % k.heads == 0:
+        k, v = (heads._replace(repeated=q.heads // k.heads) for heads in (k, v))
     if not q or not k or not v or q.repeated != 1 or (k.heads, k.repeated) != (v.heads, v.repeated):
         return False
     if q.heads != k.heads * k.repeated or q.width != k.width or (causal and q.tokens != k.tokens):
@@ -133,27 +142,42 @@ def _sdpa(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> None:
-    operands = [tracer.find(t) for t in (query, key, value)]
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     causal = is_causal or is_causal_mask(attn_mask)
-    found = [t for t in operands if t is not None]
-    plain = attn_mask is None or causal
-    if len(found) == 3 and plain and attend(tracer, out, *found, kind="sdpa", scale=factor, causal=causal):
+    found = [t for t in [tracer.find(t) for t in (query, key, value)] if t is not None]
+    whole = len(found) == 3 and (attn_mask is None or causal)
+    if whole and attend(tracer, out, *found, kind="sdpa", scale=factor, causal=causal, shared=enable_gqa):
         return
-    q, k, v = (tracer.value(t) for t in (query, key, value))
-    if tracer.is_traced(attn_mask):
-        raise GraphError("the mask depends on the input")
-    if q.sample.batch or q.sample.merged > 1 or enable_gqa:
-        raise GraphError("its queries are not heads side by side, nor a batch of heads")
-    values: list[Value | str] = [q, k, v]
-    mask = ""
-    if attn_mask is not None:
-        values.append(tracer.constant(attn_mask, q))
-        mask = ", attn_mask={3}"
-    elif is_causal:
-        mask = ", is_causal=True"
-    text = f"F.scaled_dot_product_attention({{0}}, {{1}}, {{2}}{mask}{'' if scale is None else f', scale={scale!r}'})"
-    tracer.emit("opaque", values, out, like=q, text=text, shape=tuple(out.shape[1:]))
+    if enable_gqa:
+        raise GraphError("fewer heads for keys than for queries are known for heads side by side only")
+    traced = [t for t in (query, key, value) if tracer.is_traced(t)]
+    like = tracer.value(traced[0])
+    values = [tracer.value(t) if tracer.is_traced(t) else tracer.constant(t, like) for t in (query, key, value)]
+    values = [aligned(tracer, v, like) for v in values]
+    if like.sample.batch or len(like.shape) < 2:
+        raise GraphError("it needs the batch in front of heads, tokens and features")
+    merged = like.sample.merged
+    if len(like.shape) == 2:  # of one head
+        return tracer.black_box(
+            F.scaled_dot_product_attention, (query, key, value, attn_mask, 0.0, is_causal), {"scale": scale}, out
+        )
+    if attn_mask is not None and tracer.is_traced(attn_mask):
+        mask = tracer.value(attn_mask)
+        if mask.rank != like.rank or merged > 1:
+            raise GraphError("the mask depends on the input and has other axes than the scores")
+        values.append(mask)
+    elif attn_mask is not None:
+        values.append(_mask(tracer, attn_mask, like))
+    tracer.emit("sdpa", values, out, like=like, scale=factor, causal=is_causal, groups=merged)
+
+
+def _mask(tracer: Tracer, mask: Tensor, like: Value) -> str:
+    """Id of a constant mask with the axes that it had, for the kernel is chosen by their number."""
+    if mask.dim() < like.rank or mask.shape[0] == 1:
+        return tracer.raw(mask)
+    if like.sample.merged > 1:
+        raise GraphError("its mask differs between what is merged with the batch; write the attention out")
+    return tracer.constant(mask, like)
 
 
 def is_causal_mask(mask: Tensor | None) -> bool:
@@ -183,12 +207,16 @@ def multiply(tracer: Tracer, out: Tensor, a: Tensor, b: Tensor) -> None:
     """Write down a product of matrices."""
     if tracer.is_traced(a) and tracer.is_traced(b) and _as_attention(tracer, out, a, b):
         return
-    if not tracer.is_traced(b) and b.dim() == 2 and tracer.is_traced(a):  # a linear layer written as a product
-        like = tracer.value(a)
-        if like.sample.batch == like.rank - 1:
-            raise GraphError("it works along the batch, so that samples would be mixed")
-    else:
-        like = tracer.value(a if tracer.is_traced(a) else b)
+    if tracer.is_traced(a) and not tracer.is_traced(b) and b.dim() == 2:
+        x = tracer.value(a)
+        if x.sample.batch == x.rank - 1:
+            raise GraphError(ALONG)
+        if tracer.is_trained(b) and not tracer.literal:
+            linear(tracer, out, a, transposed(tracer, b))
+            return
+        if len(x.shape) == 1:
+            return tracer.black_box(torch.matmul, (a, b), {}, out)
+    like = tracer.value(a if tracer.is_traced(a) else b)
     operands: list[Value | str] = []
     for t in (a, b):
         if tracer.is_traced(t):
@@ -196,11 +224,24 @@ def multiply(tracer: Tracer, out: Tensor, a: Tensor, b: Tensor) -> None:
         else:
             operands.append(tracer.constant(t, like, rank=out.dim()) if t.dim() > 2 else tracer.constant(t))
     values = [v for v in operands if isinstance(v, Value)]
-    if any(v.rank - v.sample.batch <= 2 or v.rank != out.dim() for v in values):
-        raise GraphError("it works along the batch, so that samples would be mixed")
+    if any(v.rank - v.sample.batch <= 2 for v in values):
+        return tracer.black_box(torch.matmul, (a, b), {}, out) if a.dim() != b.dim() else _refuse()
+    if any(v.rank != out.dim() for v in values):
+        raise GraphError("its inputs have their batch at different axes")
     made = tracer.add("matmul", [v if isinstance(v, str) else v.node for v in operands])
     tracer.result(made, out, like)
     tracer.reads[made] = [t for t in (tracer.find(a), tracer.find(b)) if t is not None]
+
+
+def _refuse() -> None:
+    raise GraphError(ALONG)
+
+
+def transposed(tracer: Tracer, weight: Tensor) -> Tensor:
+    """The weight of a linear layer, for a matrix that stands behind what it multiplies."""
+    made = weight.t()
+    tracer.constants.derive(Tensor.t, (weight,), {}, made)
+    return made
 
 
 @handles("baddbmm")
@@ -221,21 +262,16 @@ def _baddbmm(
                 combine(tracer, "mul", input, beta, term)
         combine(tracer, "add", product, term, out)
     else:
-        tracer.know(out, Traced(tracer.known(product).node, tracer.known(product).positions, out))
+        tracer.alias(out, product)
 
 
 @handles("addmm")
 def _addmm(
     tracer: Tracer, out: Tensor, input: Tensor, mat1: Tensor, mat2: Tensor, beta: Any = 1, alpha: Any = 1
 ) -> None:
-    if beta != 1 or alpha != 1 or tracer.is_traced([input, mat2]):
+    if beta != 1 or alpha != 1 or tracer.is_traced([input, mat2]) or not tracer.is_trained(mat2):
         raise GraphError("only as a linear layer is it known")
-    weight = tracer.derived(mat2.t(), mat2)
-    x = tracer.value(mat1)
-    made = tracer.emit(
-        "linear", [x], out, like=x, name=tracer.weight_name(mat2), out_channels=weight.shape[0], bias=True
-    )
-    tracer.tensors |= {f"{made}.weight": weight.contiguous(), f"{made}.bias": input}
+    linear(tracer, out, mat1, transposed(tracer, mat2), input)
 
 
 def einsum(tracer: Tracer, name: str, args: Any, kwargs: Any, out: Tensor) -> None:
@@ -243,20 +279,22 @@ def einsum(tracer: Tracer, name: str, args: Any, kwargs: Any, out: Tensor) -> No
     equation, tensors = args[0].replace(" ", ""), args[1:]
     if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
         tensors = tensors[0]
-    if "->" not in equation or "." in equation or not all(tracer.is_traced(t) for t in tensors):
-        raise GraphError(f"the equation {equation!r} is not understood")
+    if "->" not in equation or "." in equation:
+        raise GraphError(f"the equation {equation!r} is not understood; name all axes, and those of the result")
     left, right = equation.split("->")
-    values = [tracer.value(t) for t in tensors]
-    letters = {word[v.sample.batch] for word, v in zip(left.split(","), values, strict=True)}
-    if len(letters) != 1 or any(v.sample.merged > 1 for v in values):
+    values = [tracer.value(t) if tracer.is_traced(t) else None for t in tensors]
+    letters = {word[v.sample.batch] for word, v in zip(left.split(","), values, strict=True) if v is not None}
+    if len(letters) != 1 or any(v is not None and v.sample.merged > 1 for v in values):
         raise GraphError(f"the equation {equation!r} mixes samples")
     batch = letters.pop()
-    words = [batch + word.replace(batch, "") for word in left.split(",")]
-    if batch not in right or any(word.count(batch) != 1 for word in left.split(",")):
+    words = left.split(",")
+    if batch not in right or any(word.count(batch) != (v is not None) for word, v in zip(words, values, strict=True)):
         raise GraphError(f"the equation {equation!r} sums over the batch")
-    text = f"{','.join(words)}->{batch}{right.replace(batch, '')}"
-    made = tracer.add("einsum", [v.node for v in values], text=text)
-    tracer.result(made, out, values[0], batch=right.index(batch))
+    if None in values:
+        return tracer.black_box(torch.einsum, (equation, *tensors), {}, out)
+    text = f"{','.join(batch + word.replace(batch, '') for word in words)}->{batch}{right.replace(batch, '')}"
+    found = [v for v in values if v is not None]
+    tracer.result(tracer.add("einsum", [v.node for v in found], text=text), out, found[0], batch=right.index(batch))
 
 
 HANDLERS["einsum"] = einsum
@@ -353,7 +391,9 @@ class _Plain:
     ) -> tuple[Tensor, Tensor | None]:
         m = self.module
         if key_padding_mask is not None or m.bias_k is not None or m.add_zero_attn:
-            raise GraphError("nn.MultiheadAttention with padding masks or extra keys is not known")
+            return nn.MultiheadAttention.forward(
+                m, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
         same = query is key and key is value
         if m.batch_first and query.dim() == 3:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))

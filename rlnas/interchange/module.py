@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -13,8 +13,11 @@ from rlnas.errors import GraphError
 from rlnas.graph import OPS, Graph, Node
 from rlnas.graph.facts import shared
 from rlnas.interchange.attending import plain_attention
-from rlnas.interchange.calls import HANDLERS
-from rlnas.interchange.trace import BATCH, Tracer
+from rlnas.interchange.handlers import HANDLERS
+from rlnas.interchange.samples import samples
+from rlnas.interchange.trace import Tracer
+from rlnas.interchange.values import BATCH, Tied
+from rlnas.interchange.whole import whole_parameters
 from rlnas.network import Network
 
 LAYOUTS = frozenset({"permute", "attention", "matmul", "einsum", "opaque", "expand", "index_select"})
@@ -43,42 +46,75 @@ def from_module(module: nn.Module, example_input: Tensor, *, opaque: bool = Fals
     _check_example(module, example_input)
     example = example_input.detach()
     with kept_as_it_is(module), torch.no_grad(), plain_attention(module):
-        network = _run(module, example, opaque=opaque, literal=False)
-        problem = _difference(module, network, example)
-        if problem is not None:
-            literal = _run(module, example, opaque=opaque, literal=True)
-            problem = _difference(module, literal, example)
-            if problem is not None:
-                raise GraphError(problem)
-            return literal
-    return network
+        for varied in (True, False):
+            try:
+                return _taken_in(module, example, opaque=opaque, varied=varied)
+            except _Unfit as error:  # ids of tokens that may stand in their own places only
+                problem = error
+    raise GraphError(
+        f"{type(module).__name__} fails on two samples of the example input: {problem.__cause__}"
+    ) from problem.__cause__
 
 
-def _run(module: nn.Module, example: Tensor, *, opaque: bool, literal: bool) -> Network:
+class _Unfit(Exception):
+    """The module fails on the samples that were made for it."""
+
+
+def _taken_in(module: nn.Module, example: Tensor, *, opaque: bool, varied: bool) -> Network:
+    """The network, by short forms if they give the same bits."""
+    problem = ""
+    for literal in (False, True):
+        network, n_lost = _written_down(module, example, opaque=opaque, literal=literal, varied=varied)
+        problem = _difference(module, network, example, varied=varied)
+        if not problem and not n_lost:
+            return network
+        if not problem:
+            with suppress(GraphError, _Unfit):
+                other, n_other = _written_down(
+                    module, example, opaque=opaque, literal=literal, eager=True, varied=varied
+                )
+                if n_other < n_lost and not _difference(module, other, example, varied=varied):
+                    return other
+            return network
+    raise GraphError(problem)
+
+
+def _written_down(
+    module: nn.Module, example: Tensor, *, opaque: bool, literal: bool, varied: bool, eager: bool = False
+) -> tuple[Network, int]:
+    """A network, and how many values of parameters were worked out beforehand."""
+    plain: frozenset[int] = frozenset()
+    while True:
+        tracer = Tracer(module, HANDLERS, opaque=opaque, literal=literal, eager=eager, plain=plain)
+        try:
+            network = run_and_write_down(module, tracer, samples(example, BATCH, varied=varied))
+            return network, tracer.n_lost(network.graph.nodes)
+        except Tied as tied:
+            plain |= {id(t) for t in tied.tensors}
+
+
+def run_and_write_down(module: nn.Module, tracer: Tracer, batch: Tensor) -> Network:
     """Run a module on two samples and make a network of what it calls."""
-    batch = torch.cat([example] * BATCH)[:BATCH] if len(example) < BATCH else example[:BATCH].clone()
-    tracer = Tracer(module, HANDLERS, opaque=opaque, literal=literal)
     tracer.start(batch, dtype="float32" if batch.is_floating_point() else "int64")
+    name = type(module).__name__
+    torch.manual_seed(0)
     with tracer:
         try:
             out = module(batch)
-        except GraphError:
+        except (GraphError, Tied):
             raise
         except Exception as error:
-            name = type(module).__name__
-            raise GraphError(f"{name} fails on two samples of the example input: {error}") from error
+            raise _Unfit from error
     if not isinstance(out, Tensor):
-        raise GraphError(
-            f"{type(module).__name__} gives a {type(out).__name__}, not one tensor; wrap it in a module that does"
-        )
+        raise GraphError(f"{name} gives a {type(out).__name__}, not one tensor; wrap it in a module that does")
     if not tracer.is_traced(out):
-        raise GraphError(f"what {type(module).__name__} gives does not depend on its input")
+        raise GraphError(f"what {name} gives does not depend on its input")
     if not out.is_floating_point():
-        raise GraphError(f"{type(module).__name__} gives {out.dtype}, not floating-point values")
+        raise GraphError(f"{name} gives {out.dtype}, not floating-point values")
     try:
         return _finished(tracer, out)
     except GraphError as error:
-        raise GraphError(f"cannot take in {type(module).__name__}: its output: {error}") from None
+        raise GraphError(f"cannot take in {name}: its output: {error}") from None
 
 
 def _check_example(module: nn.Module, example: Any) -> None:
@@ -119,7 +155,7 @@ def kept_as_it_is(module: nn.Module) -> Iterator[None]:
 def _finished(tracer: Tracer, out: Tensor) -> Network:
     value = tracer.value(out)
     if value.sample.batch != 0 or value.sample.merged > 1:
-        raise GraphError("the output does not have the batch in front")
+        raise GraphError("it does not have the batch in front")
     read, kept = {value.node}, []
     for node in reversed(tracer.nodes):
         if node.id in read or node.op == "input":
@@ -128,16 +164,14 @@ def _finished(tracer: Tracer, out: Tensor) -> Network:
             if owner is not None:
                 read.add(owner)
             kept.append(node)
-    nodes = tuple(reversed(kept))
+    nodes = kept[::-1]
     if not any(node.inputs for node in nodes):
         raise GraphError("the module gives its input as it is; there is nothing to design")
-    graph = _with_axes(Graph(nodes, value.node))
-    tensors = {name: t.detach().clone() for name, t in tracer.tensors.items() if name.split(".", 1)[0] in graph}
-    return Network(graph, _contiguous(tensors))
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    whole = whole_parameters(tracer, nodes)
+    graph = _with_axes(Graph(tuple(whole.nodes), whole.new.get(value.node, value.node)))
+    tensors = {**tracer.tensors, **whole.tensors}
+    kept_tensors = {name: t for name, t in tensors.items() if name.split(".", 1)[0] in graph}
+    return Network(graph, {name: t.detach().clone().contiguous() for name, t in kept_tensors.items()})
 
 
 def _with_axes(graph: Graph) -> Graph:
@@ -155,23 +189,27 @@ def _with_axes(graph: Graph) -> Graph:
     return Graph(tuple(changed.get(node.id, node) for node in graph.nodes), graph.output) if changed else graph
 
 
-def _difference(module: nn.Module, network: Network, example: Tensor) -> str | None:
-    """What is wrong with a network; None if it gives the same bits, for another number of samples too."""
+def _difference(module: nn.Module, network: Network, example: Tensor, *, varied: bool) -> str:
+    """What is wrong with a network; nothing if it gives the same bits, for other numbers of samples too."""
     made = network.module().eval()
+    name = type(module).__name__
     risky = not LAYOUTS.isdisjoint([n.op for n in network.graph.nodes]) and network.graph.macs < LARGE
     for size in (1, BATCH + 1) if risky else (1,):
-        x = torch.cat([example] * size)[:size]
-        expected, got = module(x.clone()), made(x.clone())
+        x = samples(example, size + 1, varied=varied)[1:]
+        outputs = []
+        for run in (module, made):
+            torch.manual_seed(0)
+            outputs.append(run(x.clone()))
+        expected, got = outputs
         if expected.shape != got.shape:
             return (
-                f"the graph gives {tuple(got.shape)} where {type(module).__name__} gives {tuple(expected.shape)}; does "
-                "what it computes depend on the number of samples?"
+                f"the graph gives {tuple(got.shape)} where {name} gives {tuple(expected.shape)}; does what it computes "
+                "depend on the number of samples?"
             )
         if not torch.equal(torch.nan_to_num(expected), torch.nan_to_num(got)):
             far = float((expected - got).abs().max())
             return (
-                f"the graph's outputs differ from those of {type(module).__name__} by up to {far:.1e}; does it draw "
-                "random numbers, keep a state, depend on the number of samples or call functions compiled by "
-                "torch.jit.script?"
+                f"the graph's outputs differ from those of {name} by up to {far:.1e}; does it draw random numbers, "
+                "keep a state, depend on the number of samples or call functions compiled by torch.jit.script?"
             )
-    return None
+    return ""

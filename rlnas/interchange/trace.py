@@ -8,13 +8,13 @@ explains; the batch may stand at any of its axes, but in the graph it is always 
 
 from __future__ import annotations
 
+import difflib
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
@@ -24,61 +24,30 @@ from torch.overrides import TorchFunctionMode
 from rlnas.errors import GraphError
 from rlnas.graph import OPS, Node
 from rlnas.graph.facts import complete, facts_of
+from rlnas.interchange.boxes import write_box
+from rlnas.interchange.constants import Constants
+from rlnas.interchange.layouts import laid_out
+from rlnas.interchange.spelling import (
+    COMPARISONS,
+    DECISIONS,
+    KNOWN,
+    LIKE,
+    NUMBERS,
+    RANDOM,
+    REFUSED,
+    SHAPED,
+    VIEWS,
+    identifier,
+    plain_name,
+)
+from rlnas.interchange.values import BATCH, Tied, Traced, Unknown, Value
 from rlnas.interchange.views import Sample, base_positions, find_sample, placed, steps_to
 from rlnas.network import TAKEN
 
-BATCH = 2
 OURS = str(Path(__file__).parent)
 THEIRS = str(Path(torch.__file__).parent)
-
-
-@dataclass(frozen=True, eq=False)
-class Traced:
-    """What a tensor of the running module is.
-
-    Attributes:
-        node: The node whose value it shows.
-        positions: For each entry its place in a batch of that node's values; None if it is that batch as it is.
-        origin: Of a view, what it is a view of, and how.
-        tensor: The tensor itself, kept alive so that no other takes its address.
-    """
-
-    node: str
-    positions: Tensor | None
-    tensor: Tensor
-    origin: tuple[Traced, Callable[[Tensor], Tensor]] | None = None
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A tensor that depends on the input but is no value of the graph."""
-
-    why: str
-    tensor: Tensor
-
-
-@dataclass(frozen=True)
-class Value:
-    """An operand as the graph has it.
-
-    Attributes:
-        node: Id of its node.
-        shape: Shape of one sample.
-        sample: Where the batch stands in the running module's tensor.
-        rank: Axes of that tensor.
-    """
-
-    node: str
-    shape: tuple[int, ...]
-    sample: Sample
-    rank: int
-
-    def axis(self, dim: int) -> int:
-        """The axis of a sample for an axis of the running module's tensor."""
-        found = self.sample.axis(dim, self.rank)
-        if found is None:
-            raise GraphError("it works along the batch, so that samples would be mixed")
-        return found
+MOST_NODES = 20_000
+"""More operations than this are a loop over time that was unrolled; nothing could be done with such a graph."""
 
 
 Handler = Callable[["Tracer", str, Sequence[Any], dict[str, Any], Any], Any]
@@ -94,26 +63,47 @@ class Tracer(TorchFunctionMode):
         opaque: True if functions that are not known become black boxes.
         literal: True if every step is written down as it is, memory layouts included, where a shorter form with the
             same values would round differently.
+        eager: True if a parameter that is repeated for each sample is a value of the graph from then on, so that what
+            is computed from it is not worked out beforehand.
+        plain: Addresses of parameters that layers and other things read: they become values of the graph, and layers
+            that use them black boxes.
+
+    Attributes:
+        nodes: The nodes so far.
+        shapes: Shape of one sample of each.
+        tensors: Tensors of the network to be.
+        layers: For each layer with tensors of its own, what they are.
+        uses: For each `parameter` made of a trained tensor, that tensor and how a sample is taken from it.
+        reads: What nodes read that attention may be made of.
     """
 
-    def __init__(self, module: nn.Module, handlers: dict[str, Handler], *, opaque: bool, literal: bool = False) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        handlers: dict[str, Handler],
+        *,
+        opaque: bool,
+        literal: bool = False,
+        eager: bool = False,
+        plain: frozenset[int] = frozenset(),
+    ) -> None:
         super().__init__()
-        self.literal = literal
-        self._layouts: dict[str, tuple[int, ...]] = {}
+        self.literal, self.eager, self.constants = literal, eager, Constants(module)
         self.nodes: list[Node] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.owners: dict[int, str] = {}
+        self.layers: dict[str, tuple[Tensor, ...]] = {}
+        self.uses: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
         self.reads: dict[str, list[Traced]] = {}
-        self._handlers, self._opaque, self._module = handlers, opaque, module
-        self._known: dict[int, Traced | Unknown] = {}
-        self._trained: dict[int, Tensor] = {}
-        self._names = {id(t): name for name, t in [*module.named_parameters(), *module.named_buffers()]}
-        self._trained.update({id(p): p for p in module.parameters()})
         self.views: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
-        self._constants: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
+        self._handlers, self._opaque, self.plain, self._module = handlers, opaque, plain, module
+        self._known: dict[int, Traced | Unknown] = {}
+        self.layouts: dict[str, tuple[int, ...]] = {}
+        self._owners: dict[tuple[Any, ...], str] = {}
+        self._tables: dict[int, str] = {}
+        self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
         self._storages: dict[int, list[int]] = {}
-        self._kept: list[Tensor] = []
+        self._written: dict[int, tuple[Tensor, Tensor]] = {}
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -135,15 +125,14 @@ class Tracer(TorchFunctionMode):
         assert found is not None
         return found
 
-    def is_trained(self, tensor: Tensor) -> bool:
-        """True for a parameter, and what was computed from one."""
-        return id(tensor) in self._trained
+    def alias(self, tensor: Tensor, of: Tensor) -> None:
+        """Say that a tensor has the values of another."""
+        known = self.known(of)
+        self.know(tensor, Traced(known.node, known.positions, tensor, known.origin))
 
-    def derived(self, tensor: Tensor, source: Tensor) -> Tensor:
-        """A constant that takes another's place."""
-        self._kept.append(tensor)
-        self._names[id(tensor)] = self._names.get(id(source), "constant")
-        return tensor
+    def is_trained(self, tensor: Tensor | None) -> bool:
+        """True for a parameter, and what was computed from one."""
+        return self.constants.is_trained(tensor)
 
     def find(self, value: Any) -> Traced | None:
         """What is known of an argument; None if it does not depend on the input."""
@@ -151,6 +140,19 @@ class Tracer(TorchFunctionMode):
         if isinstance(found, Unknown):
             raise GraphError(f"it reads {found.why}")
         return found
+
+    def before(self, target: Tensor, part: Tensor) -> Traced | Tensor | None:
+        """What a tensor was before a view of it was changed in place; None if that is not what happened."""
+        held = target.untyped_storage().data_ptr()
+        if part.untyped_storage().data_ptr() != held:
+            return None
+        known = self._known.get(id(target))
+        if isinstance(known, Unknown):
+            return known.before
+        if known is None and held in self._written:
+            whole = self._written[held][1]
+            return whole.as_strided(target.size(), target.stride(), target.storage_offset())
+        return None
 
     def is_traced(self, value: Any) -> bool:
         """True if an argument depends on the input, or holds something that does."""
@@ -164,77 +166,161 @@ class Tracer(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        traced = self.is_traced(args) or self.is_traced(kwargs)
-        name = plain_name(func)
-        if traced and (name in REFUSED or getattr(func, "__name__", "") in NUMBERS):
-            raise self.error(f"the flow of control, or a number, depends on the input ({name})")
-        out = func(*args, **kwargs)
+        traced = self.is_traced(args) or (bool(kwargs) and self.is_traced(kwargs))
         if not traced:
-            self._derive(args, kwargs, out)
+            out = func(*args, **kwargs)
+            name = plain_name(func)
+            if name in RANDOM and isinstance(out, Tensor):
+                self._draw(func, out)
+            else:
+                self.constants.derive(func, args, kwargs, out)
+                if self.eager and name in SPREADS and self.is_trained(args[0]):
+                    self._spread(func, args, kwargs, out)
             return out
-        if "dropout" in name and out is args[0] and not kwargs.get("inplace"):
-            out = out.clone()  # in eval mode it hands on its input, which may be read beside it
-        tensors = [t for t in (out if isinstance(out, list | tuple) else (out,)) if isinstance(t, Tensor)]
-        if not tensors or name == "set":
-            if name in ("setitem", "set", "copy_"):
-                raise self.error(
-                    f"{name} writes into a value that depends on the input; use torch.where or concatenation"
-                )
+        name = plain_name(func)
+        if name in REFUSED or getattr(func, "__name__", "") in NUMBERS:
+            raise self.error(f"the flow of control, or a number, depends on the input ({name})")
+        if self._is_composite(func, name):
+            return self._inside(func, args, kwargs)
+        try:
+            return self._called(func, name, args, kwargs)
+        except GraphError as error:
+            raise error if error.args[0].startswith("cannot take in") else self.error(f"{name}: {error}") from None
+
+    def _called(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        raw = getattr(func, "__name__", "")
+        inplace = raw in IN_PLACE or (raw.endswith("_") and not raw.endswith("__"))
+        if name == "setitem" or (inplace and first is not None and not self.is_traced(first)):
+            return self._change(func, name, args, kwargs)
+        out = func(*args, **kwargs)
+        if name in SHAPED or (name in LIKE and first is not None and not self.is_traced(first)):
+            self.constants.derive(func, args, kwargs, out)
             return out
+        if "dropout" in name and out is first and first is not None and not kwargs.get("inplace"):
+            out = first.clone()  # in eval mode it hands on its input, which may be read beside it
+        results = out if isinstance(out, list | tuple) else (out,)
+        if not any([isinstance(t, Tensor) for t in results]):
+            return out
+        before = self._known.get(id(first)) if out is first and first is not None else None
         try:
             self._write_down(func, name, args, kwargs, out)
-        except GraphError as error:
-            raise self.error(f"{name}: {error}") from None
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise GraphError(f"called in a way that is not understood ({type(error).__name__}: {error})") from error
+        for tensor in results:
+            if isinstance(tensor, Tensor) and id(tensor) not in self._known:
+                why = "is of no kind that rlnas knows" if name in DECISIONS else "mixes samples"
+                self.know(tensor, Unknown(f"a result of {name}, which {why}", tensor))
+        if before is not None and name not in VIEWS:
+            self._forget_aliases(out, before)
         return out
 
     def _write_down(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        raw = getattr(func, "__name__", "")
+        complex_ = any([isinstance(t, Tensor) and t.is_complex() for t in (*args, out)])
+        if name in COMPARISONS and any([isinstance(self._known.get(id(a)), Unknown) for a in args]):
+            return
         for value in args:
             self.find(value)
-        changed = args[0] if args and out is args[0] and (raw.endswith("_") or kwargs.get("inplace")) else None
-        before = self._known.get(id(changed)) if changed is not None else None
-        if name in VIEWS and isinstance(before or self._known.get(id(args[0])), Traced):
+        view = name in VIEWS and not (name == "unfold" and func is not Tensor.unfold)
+        if self.plain and not self.plain.isdisjoint([id(self.constants.root(t)[0]) for t in self._weights(args)]):
+            self.black_box(func, args, kwargs, out)
+        elif (view or func is Tensor.unfold) and not complex_ and isinstance(self._known.get(id(args[0])), Traced):
             self._view(func, args, kwargs, out)
         elif name in DECISIONS and not self._opaque:
             pass  # refused as soon as something is made of it
-        elif name in self._handlers:
+        elif name in self._handlers and not complex_:
             self._handlers[name](self, name, args, kwargs, out)
-        elif self._opaque:
-            self._black_box(func, args, kwargs, out)
+        elif name in EXACT or self._opaque:
+            self.black_box(func, args, kwargs, out)
+        elif complex_:
+            raise GraphError("complex numbers are not known; opaque=True keeps what reads them as a black box")
+        elif name in RANDOM:
+            raise GraphError("it draws random numbers, so that no two runs give the same; leave that to training")
         else:
+            near = difflib.get_close_matches(name, self._handlers, 3)
             raise GraphError(
-                "not one of the operations that rlnas knows; opaque=True keeps it as a black box that operators leave "
-                f"alone. Known are {', '.join(sorted({*self._handlers, *VIEWS}))}"
+                "not one of the operations that rlnas knows"
+                + (f" (near it: {', '.join(near)})" if near else "")
+                + f"; opaque=True keeps it as a black box that operators leave alone. Known are {KNOWN}"
             )
-        for tensor in out if isinstance(out, list | tuple) else (out,):
-            if isinstance(tensor, Tensor) and id(tensor) not in self._known:
-                self.know(
-                    tensor, Unknown(f"a result of {name} that mixes samples or is of no kind that rlnas knows", tensor)
-                )
-        if changed is not None:
-            self._forget_aliases(changed)
 
-    def _forget_aliases(self, changed: Tensor) -> None:
+    @staticmethod
+    def _weights(args: Any) -> list[Tensor]:
+        return [a for a in args[1:] if isinstance(a, Tensor)]
+
+    def _is_composite(self, func: Any, name: str) -> bool:
+        """True for a function of torch.nn.functional that is written in Python, and that has no handler."""
+        if name in self._handlers or name in EXACT or name in RANDOM or not isinstance(func, FunctionType):
+            return False
+        return func.__module__ in ("torch.nn.functional", "torch.functional")
+
+    def _inside(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run the body of a function, so that what it calls is written down in its place."""
+        never = dict.fromkeys(CHECKS, lambda *_: False)
+        body = FunctionType(
+            func.__code__, {**func.__globals__, **never}, func.__name__, func.__defaults__, func.__closure__
+        )
+        body.__kwdefaults__ = func.__kwdefaults__
+        with self:
+            return body(*args, **kwargs)
+
+    def _spread(self, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:
+        """A parameter that is repeated for each sample is a value from then on."""
+        places = torch.arange(args[0].numel()).view(args[0].shape)
+        shown = func(places, *args[1:], **kwargs)
+        added = out.dim() - args[0].dim()
+        for at in range(out.dim()):
+            alike = out.shape[at] == BATCH and (at < added or args[0].shape[at - added] == 1)
+            if alike and bool((shown == shown.narrow(at, 0, 1)).all()):
+                id = self._parameter(out, out.detach().select(at, 0), partial(torch.select, dim=at, index=0))
+                self.know(out, Traced(id, placed(BATCH, self.shapes[id], at, 1) if at else None, out))
+                return
+
+    # ---------------------------------------------------------------------------------------------- work in place
+
+    def _change(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A value is written into a tensor, or a constant is changed by one."""
+        target = args[0]
+        if target.dtype != torch.bool and target.is_leaf and self.constants.is_parameter(target):
+            raise GraphError("it writes into a parameter while it runs")
+        held, old = target.untyped_storage(), self._known.get(id(target))
+        if old is None and held.data_ptr() not in self._written:
+            whole = torch.empty(0, dtype=target.dtype).set_(held.clone())
+            self._written[held.data_ptr()] = target, whole
+        values = target.detach().clone() if old is None else None
+        out = func(*args, **kwargs)
+        if name == "setitem":
+            self._handlers[name](self, name, (target, old if values is None else values, *args[1:]), kwargs, target)
+        else:
+            self._write_down(func, name, (values, *args[1:]), kwargs, out)
+        self._forget_aliases(target, old)
+        return out
+
+    def _forget_aliases(self, changed: Tensor, before: Traced | Unknown | None) -> None:
         """Views of a tensor that was written into are no longer what they were."""
         for other in self._storages.get(changed.untyped_storage().data_ptr(), []):
             known = self._known.get(other)
-            if other != id(changed) and known is not None and known.tensor is not changed:
-                self._known[other] = Unknown("a tensor that was changed in place through another view", known.tensor)
+            if known is None or other == id(changed) or known.tensor is changed or isinstance(known, Unknown):
+                continue
+            if not (isinstance(before, Traced) and _apart(known, before)):
+                self._known[other] = Unknown("a tensor that was changed through another view", known.tensor, known)
 
-    def _derive(self, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        """Remember which constants were computed from parameters, and from which."""
-        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
-        trained = any([id(a) in self._trained for a in tensors])
-        names = [self._names[id(a)] for a in tensors if id(a) in self._names]
-        if not names and not trained:
-            return
-        for tensor in out if isinstance(out, list | tuple) else (out,):
-            if isinstance(tensor, Tensor):
-                self._kept.append(tensor)
-                if names:
-                    self._names.setdefault(id(tensor), names[0])
-                if trained and tensor.is_floating_point():
-                    self._trained[id(tensor)] = tensor
+    # -------------------------------------------------------------------------------------------- random numbers
+
+    def _draw(self, func: Any, out: Tensor) -> None:
+        """Random numbers do not depend on the input, but are no constant either."""
+        size = ", ".join(map(str, out.shape[1:]))
+        if self._opaque and func in (torch.randn, torch.rand) and out.dim() and out.shape[0] == BATCH:
+            text = f"torch.{func.__name__}({{0}}.shape[0], {size})"
+            made = self.add("opaque", (self.nodes[0].id,), text=text, shape=tuple(out.shape[1:]))
+            self.know(out, Traced(made, None, out))
+        else:
+            why = "random numbers; leave those to training, or keep them as a black box with opaque=True"
+            self.know(out, Unknown(why, out))
+
+    def show(self, func: Any, source: Tensor, sizes: tuple[int, ...], out: Tensor) -> None:
+        """Say that a tensor is a view of another, made by a function of sizes."""
+        self._view(func, (source, *sizes), {}, out)
 
     def _view(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
         traced = self.find(args[0])
@@ -247,39 +333,27 @@ class Tracer(TorchFunctionMode):
             rest = (torch.empty(rest[0].shape, dtype=torch.int64), *rest[1:])
         if self.is_traced(rest):
             raise GraphError("places to look up depend on the input")
-        shown = func(positions, *rest, **kwargs)
+        shown = func(positions.view_as(positions), *rest, **kwargs)
         if isinstance(out, Tensor):
             out, shown = (out,), (shown,)
         for k, (tensor, where) in enumerate(zip(out, shown, strict=True)):
             same = traced.positions is None and where.shape == positions.shape and bool((where == positions).all())
 
             def again(places: Tensor, k: int = k) -> Tensor:
-                found = func(places, *rest, **kwargs)
+                found = func(places.view_as(places), *rest, **kwargs)
                 return found if isinstance(found, Tensor) else found[k]
 
             self.know(tensor, Traced(traced.node, None if same else where, tensor, (traced, again)))
 
-    def _black_box(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
-        if not isinstance(out, Tensor):
-            raise GraphError("a black box must have one result")
-        operands: list[Value] = []
+    # ------------------------------------------------------------------------------------------------ black boxes
 
-        def text(value: Any) -> str:
-            if isinstance(value, Tensor):
-                operands.append(self.value(value))
-                return "{" + str(len(operands) - 1) + "}"
-            if isinstance(value, list | tuple):
-                inner = ", ".join([text(v) for v in value])
-                return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
-            if value is None or isinstance(value, bool | int | float | str):
-                return repr(value)
-            raise GraphError(f"a black box cannot keep the argument {value!r}")
+    def black_box(self, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Write a call down as its own text."""
+        write_box(self, func, args, kwargs, out)
 
-        words = [text(a) for a in args] + [f"{k}={text(v)}" for k, v in kwargs.items()]
-        call = call_text(func, words)
-        if any([v.sample.batch or v.sample.merged > 1 for v in operands]) or out.shape[0] != BATCH:
-            raise GraphError("a black box needs the batch in front")
-        self.emit("opaque", operands, out, like=operands[0], text=call, shape=tuple(out.shape[1:]))
+    def raw(self, tensor: Tensor) -> str:
+        """Id of a `parameter` for a tensor as it is."""
+        return self._parameter(tensor, tensor.detach(), lambda values: values)
 
     # --------------------------------------------------------------------------------------------------- operands
 
@@ -300,7 +374,7 @@ class Tracer(TorchFunctionMode):
     def _operand(self, traced: Traced, *, broadcast: bool = False) -> Value:
         shape, rank = self.shapes[traced.node], traced.tensor.dim()
         if traced.positions is None:
-            return Value(self._laid_out(traced.node, traced, Sample(None, shape)), shape, Sample(None, shape), rank)
+            return Value(laid_out(self, traced.node, traced, Sample(None, shape)), shape, Sample(None, shape), rank)
         positions = traced.positions
         if broadcast:
             for axis in range(positions.dim()):
@@ -317,37 +391,7 @@ class Tracer(TorchFunctionMode):
             return self._operand(Traced(value.node, again(places), traced.tensor), broadcast=broadcast)
         if node is None:
             raise GraphError(f"its input is a rearrangement of {traced.node} that is not understood")
-        return Value(self._laid_out(node, traced, sample), sample.shape, sample, rank)
-
-    def _laid_out(self, node: str, traced: Traced, sample: Sample) -> str:
-        """Id of a node whose value lies in memory as the running module's does, if that counts."""
-        if not self.literal:
-            return node
-        shape = (BATCH, *self.shapes[node])
-        wanted = _batch_first(traced.tensor, sample)
-        if wanted.shape != shape or not wanted.is_contiguous():
-            return node
-        if all(x == y or size == 1 for size, x, y in zip(shape, wanted.stride(), self._layout(node), strict=True)):
-            return node
-        key = (node, b"contiguous", ())
-        if key not in self.views:
-            self.views[key] = self.add("contiguous", (node,))
-        return self.views[key]
-
-    def _layout(self, node: str) -> tuple[int, ...]:
-        """Strides of a batch of a node's values."""
-        if node not in self._layouts:
-            shape = (BATCH, *self.shapes[node])
-            found = next(n for n in reversed(self.nodes) if n.id == node)
-            made = torch.empty(shape, device="meta")
-            if OPS[found.op].view and found.inputs and found.op != "opaque":
-                source = found.inputs[0]
-                before = torch.empty_strided((BATCH, *self.shapes[source]), self._layout(source), device="meta")
-                call = OPS[found.op].call
-                assert call is not None
-                made = eval(call(found, ("x",)), {"torch": torch, "x": before})
-            self._layouts[node] = made.stride()
-        return self._layouts[node]
+        return Value(laid_out(self, node, traced, sample), sample.shape, sample, rank)
 
     def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
         """Id of a node that makes a view; None if no short way is known, nor a long one if the view is a whole."""
@@ -369,26 +413,37 @@ class Tracer(TorchFunctionMode):
             like: An operand with which it broadcasts; tells which axis is the batch's.
             rank: Axes of the result that both broadcast to.
         """
-        values = tensor.detach()
-        if like is not None:
-            values = self._sample_of(values, like, rank or like.rank)
-        while values.dim() > 1 and values.shape[0] == 1 and (like is None or values.dim() > len(like.shape)):
-            values = values[0]
-        if values.dim() == 0:
-            values = values.reshape(1)
+
+        def sample(values: Tensor) -> Tensor:
+            if like is not None:
+                values = self._sample_of(values, like, rank or like.rank)
+            while values.dim() > 1 and values.shape[0] == 1 and (like is None or values.dim() > len(like.shape)):
+                values = values[0]
+            return values if values.dim() else values.reshape(1)
+
+        return self._parameter(tensor, sample(tensor.detach()), sample)
+
+    def _parameter(self, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
+        tensor = self.constants.first(tensor)
+        if tensor.untyped_storage().data_ptr() in self._written:
+            raise GraphError("it reads a tensor that was changed through another view")
         key = (id(tensor), tuple(values.shape))
-        if key not in self._constants:
+        if key not in self._parameters:
             dtype = {torch.bool: "bool", torch.int64: "int64"}.get(values.dtype, "float32")
+            if values.dtype in (torch.int32, torch.int16, torch.uint8):
+                values, dtype = values.long(), "int64"
             if dtype == "float32" and not values.is_floating_point():
                 raise GraphError(f"constants of type {values.dtype} are not known")
-            trained = id(tensor) in self._trained and dtype == "float32"
-            made = self.unused(identifier(self._names.get(id(tensor), "constant")))
+            trained = self.is_trained(tensor) and dtype == "float32"
+            made = self.unused(identifier(self.constants.names.get(id(tensor), "constant")))
             node = complete(Node.make(made, "parameter", shape=tuple(values.shape), trained=trained, dtype=dtype))
             self.nodes.append(node)
             self.shapes[made] = tuple(values.shape)
             self.tensors[made] = values.clone()
-            self._constants[key] = (made, tensor)
-        return self._constants[key][0]
+            self._parameters[key] = (made, tensor)
+            if trained:
+                self.uses[made] = tensor, sample
+        return self._parameters[key][0]
 
     def _sample_of(self, values: Tensor, like: Value, rank: int) -> Tensor:
         """A constant without the axis of the batch."""
@@ -427,12 +482,47 @@ class Tracer(TorchFunctionMode):
         if tuple(out.shape) != expected:
             raise GraphError(f"its result has the shape {tuple(out.shape)}, not {expected} as expected")
         plain = at == 0 and merged == 1
-        if self.literal:
-            self._layouts[node] = _batch_first(out, Sample(None, shape, at, merged)).stride()
         self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged), out))
+
+    def layer(
+        self,
+        op: str,
+        x: Value,
+        out: Tensor,
+        tensors: dict[str, Tensor | None],
+        *,
+        batch: int | None = None,
+        **attrs: Any,
+    ) -> str:
+        """Add a node with tensors of its own; one that was met before is shared."""
+        given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        if self.is_traced(list(given.values())):
+            raise GraphError("its weights depend on the input")
+        main = next(iter(given.values()), None)
+        key = (op, *attrs.items(), *[(n, id(self.constants.first(t))) for n, t in given.items() if n != COUNT])
+        owner = self._owners.get(key) if main is not None else None
+        if main is not None and owner is None and op == "linear":  # the table of an embedding, used once more
+            owner = self._tables.get(id(self.constants.first(main)))
+            if owner is not None and "bias" in given:
+                raise Tied([main])
+        if owner is not None:
+            attrs["shares"] = owner
+        made = self.add(op, (x.node,), name="" if main is None else self.weight_name(main), **attrs)
+        self.result(made, out, x, batch=batch)
+        if owner is None and main is not None:
+            self._owners[key] = made
+            if op == "embedding":
+                self._tables[id(self.constants.first(main))] = made
+            self.layers[made] = tuple([t for n, t in given.items() if n != COUNT])
+            self.tensors |= {f"{made}.{name}": tensor for name, tensor in given.items()}
+        return made
 
     def add(self, op: str, inputs: Iterable[str], *, name: str = "", **attrs: Any) -> str:
         """Add a node and return its id."""
+        if len(self.nodes) >= MOST_NODES:
+            raise GraphError(
+                f"over {MOST_NODES} operations; a loop over time should be one module, kept as a black box"
+            )
         made = self.unused(name or SHORT.get(op, op))
         given = {k: float(v) if k in FLOATS and not isinstance(v, bool) else v for k, v in attrs.items()}
         node = complete(Node.make(made, op, tuple(inputs), **given))
@@ -442,7 +532,7 @@ class Tracer(TorchFunctionMode):
 
     def weight_name(self, weight: Tensor) -> str:
         """Name of the module that a weight belongs to, as an id."""
-        name = self._names.get(id(weight), "")
+        name = self.constants.names.get(id(weight), "")
         return identifier(name.rpartition(".")[0]) if name else ""
 
     def unused(self, wanted: str) -> str:
@@ -454,13 +544,24 @@ class Tracer(TorchFunctionMode):
             n += 1
         return f"{wanted}{n}"
 
+    def n_lost(self, nodes: Iterable[Node]) -> int:
+        """How many parameters went into constants together with others, so that they are no parameters any more."""
+        lost: set[int] = set()
+        for node in nodes:
+            held = self.layers.get(node.id, ())
+            for tensor in (*held, self.uses[node.id][0]) if node.id in self.uses else held:
+                sources = self.constants.sources(tensor)
+                if len(sources) > 1:
+                    lost |= sources
+        return len(lost)
+
     # ------------------------------------------------------------------------------------------------------ errors
 
     def error(self, what: str) -> GraphError:
         """An error that says where in the user's code it arose."""
         frame: FrameType | None = sys._getframe(1)
         place, owner = "", ""
-        while frame is not None:
+        while frame is not None and frame.f_code.co_name != "run_and_write_down":
             file = frame.f_code.co_filename
             if not place and not file.startswith((OURS, THEIRS)) and not file.startswith("<"):
                 place = f" ({file}:{frame.f_lineno})"
@@ -472,12 +573,11 @@ class Tracer(TorchFunctionMode):
         return GraphError(f"cannot take in {type(self._module).__name__}{owner}{place}: {what}")
 
 
-def _batch_first(tensor: Tensor, sample: Sample) -> Tensor:
-    """A tensor of the running module with the batch in front."""
-    if sample.merged > 1:
-        at, shape = sample.batch, tensor.shape
-        tensor = tensor.view(*shape[:at], BATCH, sample.merged, *shape[at + 1 :])
-    return tensor.movedim(sample.batch, 0)
+def _apart(known: Traced, other: Traced) -> bool:
+    """True for two views of one value that show none of its entries both."""
+    if known.node != other.node or known.positions is None or other.positions is None:
+        return False
+    return not bool(torch.isin(known.positions, other.positions).any())
 
 
 SHORT = {
@@ -495,78 +595,17 @@ SHORT = {
     "adaptive_avg_pool2d": "pool",
 }
 FLOATS = frozenset(
-    {
-        "eps",
-        "momentum",
-        "p",
-        "value",
-        "negative_slope",
-        "alpha",
-        "beta",
-        "k",
-        "threshold",
-        "min_val",
-        "max_val",
-        "order",
-    }
-    | {"scale"}
+    {"eps", "momentum", "p", "value", "negative_slope", "alpha", "beta", "k", "threshold", "min_val", "max_val"}
+    | {"order", "scale", "lambd"}
 )
+COUNT = "num_batches_tracked"
+EXACT = frozenset({"cosine_similarity", "pairwise_distance", "cdist", "bilinear", "embedding_bag", "lerp", "addcdiv"})
+"""Functions without a node of their own that keep samples apart; they are written down as black boxes."""
+
+SPREADS = frozenset({"expand", "repeat", "expand_as", "repeat_interleave", "tile", "broadcast_to"})
+IN_PLACE = frozenset(
+    {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "matmul")}
+)
+CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 LONG = 16
 """More places than this are not picked one by one if a view can be made in several steps."""
-
-DECISIONS = frozenset(
-    {"gt", "lt", "ge", "le", "eq", "ne", "greater", "less", "isnan", "isinf", "isfinite", "any", "all", "argmax"}
-    | {"argmin", "argsort", "sort", "topk", "logical_not", "logical_and", "logical_or", "median"}
-)
-REFUSED = frozenset({"item", "tolist", "numpy", "nonzero", "is_nonzero", "equal", "allclose"})
-NUMBERS = frozenset({"__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__"})
-VIEWS = frozenset(
-    {"view", "reshape", "permute", "transpose", "t", "T", "mT", "flatten", "unflatten", "squeeze", "unsqueeze", "chunk"}
-    | {"split", "split_with_sizes", "tensor_split", "select", "narrow", "getitem", "unbind", "expand", "expand_as"}
-    | {"contiguous", "clone", "detach", "movedim", "moveaxis", "swapaxes", "swapdims", "ravel", "roll", "flip"}
-    | {"repeat", "repeat_interleave", "tile", "index_select", "view_as", "reshape_as", "atleast_1d", "data", "positive"}
-    | {
-        "alias",
-        "identity",
-        "hsplit",
-        "vsplit",
-        "dsplit",
-        "diagonal",
-        "rot90",
-        "adjoint",
-        "broadcast_to",
-        "take_along_dim",
-    }
-)
-
-
-def plain_name(func: Any) -> str:
-    """Name of a function without underscores around it; that of the property for its getter."""
-    name: str = getattr(func, "__name__", str(func))
-    if name == "__get__":
-        owner = getattr(func, "__self__", None)
-        return getattr(owner, "__name__", "get")
-    if name.startswith("__") and name.endswith("__"):
-        return name.strip("_")
-    return name.rstrip("_")
-
-
-def call_text(func: Any, words: Sequence[str]) -> str:
-    """Source text of a call, for functions that torch offers by a name."""
-    name: str = getattr(func, "__name__", "")
-    if name == "__get__":
-        return f"{words[0]}.{plain_name(func)}"
-    places = {"torch": torch, "F": torch.nn.functional, "torch.fft": torch.fft, "torch.linalg": torch.linalg}
-    for prefix, holder in places.items():
-        short = name.removeprefix(prefix.removeprefix("torch.") + "_")
-        if getattr(holder, short, None) is func:
-            return f"{prefix}.{short}({', '.join(words)})"
-    if getattr(Tensor, name, None) is func:
-        return f"{words[0]}.{name}({', '.join(words[1:])})"
-    raise GraphError(f"{name or func} is not a function that torch offers by a name, so that no source could call it")
-
-
-def identifier(path: str) -> str:
-    """A dotted path as a Python identifier."""
-    made = re.sub(r"\W", "_", path).strip("_")
-    return f"layer_{made}" if made[:1].isdigit() else made

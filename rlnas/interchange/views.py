@@ -140,6 +140,8 @@ def _reshape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Iterator[Step]:
 def _rearrange(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
     """Steps for a view that shows every entry: by reshaping and permuting, or by picking along single axes."""
     wanted = tuple(positions.shape)
+    if math.prod(wanted) == math.prod(shape) and bool((positions.flatten() == torch.arange(math.prod(shape))).all()):
+        return list(_reshape(shape, wanted))
     factors = [_factors(positions, axis) for axis in range(len(wanted))]
     runs = [(size, stride, axis) for axis, found in enumerate(factors) for size, stride in found if size > 1]
     if _affine(positions, factors):

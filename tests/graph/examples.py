@@ -57,18 +57,37 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "slice": (MAP, {"axis": 0, "start": 1, "stop": 3}),
     "reshape": (MAP, {"shape": (2, 2, 36)}),
     "permute": (MAP, {"dims": (1, 2, 0)}),
+    "layout": (MAP, {"dims": (0, 2, 3, 1)}),
     "flatten": (MAP, {"start": 1}),
     "opaque": (MAP, {"text": "torch.fft.fft2({0}).real", "shape": MAP}),
     "dropout": (MAP, {"p": 0.1}),
+    "dropout1d": (LINE, {"p": 0.1}),
     "dropout2d": (MAP, {"p": 0.1}),
+    "dropout3d": (VOLUME, {"p": 0.1}),
+    "alpha_dropout": (MAP, {"p": 0.1}),
     "index_select": (MAP, {"axis": 1, "indices": (0, 0, 3)}),
     "roll": (MAP, {"axis": 2, "shift": 2}),
     "expand": ((4, 1, 6), {"shape": MAP}),
+    "sdpa": ((2, 5, 4), {"scale": 0.5, "causal": True}),
+    "unfold": (MAP, {"kernel_size": (3, 2), "padding": (1, 0), "stride": (2, 2)}),
+    "fold": ((8, 9), {"output_size": (6, 6), "kernel_size": (2, 2), "stride": (2, 2)}),
+    "glu": (MAP, {"axis": 0}),
+    "one_hot": ((7,), {"num_embeddings": 11}),
+    "grid_sample": ((4, 6, 2), {"margins": "border"}),
+    "affine_grid": ((2, 3), {"size": (4, 5)}),
+    "write": (MAP, {"axis": 0, "start": 0, "stop": 4}),
+    "cumsum": (MAP, {"axis": 1}),
+    "instance_norm3d": (VOLUME, {"tracked": True}),
+    "conv_transpose1d": (LINE, {"out_channels": 6, "kernel_size": (3,), "stride": (2,), "groups": 2}),
+    "conv_transpose3d": (VOLUME, {"out_channels": 6, "kernel_size": (2, 2, 2), "bias": False}),
     "pad": (MAP, {"amounts": (1, 0, 2, 1), "padding_mode": "reflect"}),
     "masked_fill": (MAP, {}),
     "where": (MAP, {}),
     "einsum": (MAP, {"text": "bchw,bcvw->bchv"}),
-    **{name: (MAP, {}) for name, op in OPS.items() if op.family == "other" and not op.attributes},
+    **{
+        name: (MAP, {})
+        for name in ("cast", *[n for n, op in OPS.items() if op.family == "other" and not op.attributes])
+    },
     "input": (MAP, {}),
 }
 
@@ -76,12 +95,15 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 def example(name: str) -> Graph:
     """The input, and one node of that op that reads it as often as it must."""
     shape, attrs = EXAMPLES[name]
-    image = Node.make("image", "input", shape=shape, dtype="int64" if name == "embedding" else "float32")
+    image = Node.make("image", "input", shape=shape, dtype="int64" if name in ("embedding", "one_hot") else "float32")
     if name == "input":
         return Graph((image,), "image")
-    arity = {None: 2}.get(OPS[name].arity, OPS[name].arity) or 0
+    arity = max(2, OPS[name].at_least) if OPS[name].arity is None else OPS[name].arity or 0
     if name in ("masked_fill", "where"):
         return _chosen(image, name)
+    if name.startswith("logical_"):
+        positive = complete(Node.make("positive", "gt_scalar", ("image",), value=0.0))
+        return Graph((image, positive, Node.make("a", name, ("positive",) * (OPS[name].arity or 0))), "a")
     node = complete(Node.make("a", name, ("image",) * (1 if name == "opaque" else arity), **attrs))
     if name == "parameter":
         return Graph((image, node, Node.make("sum", "add", ("image", "a"))), "sum")

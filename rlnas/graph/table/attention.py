@@ -1,9 +1,11 @@
-"""Row of the op table: attention between projected queries, keys and values."""
+"""Rows of the op table: attention between projected queries, keys and values, and between heads of any making."""
 
 from __future__ import annotations
 
+import math
+
 from rlnas.errors import GraphError
-from rlnas.graph.flow import Flow
+from rlnas.graph.flow import FROZEN, Flow
 from rlnas.graph.node import Node, Shape
 from rlnas.graph.op import REQUIRED, Op, Shapes
 
@@ -67,6 +69,25 @@ def _macs(node: Node, shapes: Shapes, out: Shape) -> int:
     return n * m * (queries + out[1])
 
 
+def _fused_shape(node: Node, shapes: Shapes) -> Shape:
+    query, key, value = shapes[:3]
+    rank = 3 if node["groups"] == 1 else 4
+    if any(len(shape) != rank for shape in shapes[:3]) or len(shapes) > 4:
+        raise GraphError(f"sdpa {node.id} reads values of shape (heads, tokens, features) and a mask, got {shapes}")
+    if query[-1] != key[-1] or key[:-1] != value[:-1] or query[:-2] != key[:-2] or query[0] % node["groups"]:
+        raise GraphError(f"sdpa {node.id}: queries, keys and values of {shapes[:3]} do not fit")
+    return *query[:-1], value[-1]
+
+
+def _fused_call(node: Node, names: tuple[str, ...]) -> str:
+    words = list(names[:3])
+    if node["groups"] > 1:
+        words = [f"{name}.flatten(0, 1)" for name in words]
+    words += [f"attn_mask={name}" for name in names[3:]] + (["is_causal=True"] if node["causal"] else [])
+    text = f"F.scaled_dot_product_attention({', '.join(words)}, scale={node['scale']!r})"
+    return text if node["groups"] == 1 else f"{text}.unflatten(0, (-1, {node['groups']}))"
+
+
 ROWS = (
     Op(
         "attention",
@@ -77,5 +98,17 @@ ROWS = (
         attributes={"heads": REQUIRED, "kv_heads": REQUIRED, "scale": REQUIRED, "causal": False, "kind": "sdpa"},
         macs=_macs,
         flow=lambda node, shapes, out: Flow("attention", axis=1),
+    ),
+    Op(
+        "sdpa",
+        "attention",
+        _fused_shape,
+        call=_fused_call,
+        arity=None,
+        at_least=3,
+        attributes={"scale": REQUIRED, "causal": False, "groups": 1},
+        macs=lambda node, shapes, out: (math.prod(shapes[0]) + math.prod(out)) * shapes[1][-2],
+        flow=lambda node, shapes, out: FROZEN,
+        broadcasts=True,
     ),
 )

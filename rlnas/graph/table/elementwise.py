@@ -25,6 +25,14 @@ def _pointwise(name: str, function: str, *, family: str = "activation", idempote
 
 
 ACTIVATIONS = (
+    Op(
+        "threshold",
+        "activation",
+        lambda node, shapes: shapes[0],
+        call=lambda node, names: f"F.threshold({names[0]}, {node['threshold']!r}, {node['value']!r})",
+        attributes={"threshold": 0.0, "value": 0.0},
+        idempotent=True,
+    ),
     _pointwise("relu", "F.relu", idempotent=True),
     _pointwise("relu6", "F.relu6", idempotent=True),
     _pointwise("leaky_relu", "F.leaky_relu", negative_slope=0.01),
@@ -41,16 +49,34 @@ ACTIVATIONS = (
     _pointwise("softsign", "F.softsign"),
     _pointwise("tanhshrink", "F.tanhshrink"),
     _pointwise("log_sigmoid", "F.logsigmoid"),
+    _pointwise("hardshrink", "F.hardshrink", idempotent=True, lambd=0.5),
+    _pointwise("softshrink", "F.softshrink", lambd=0.5),
     _pointwise("sigmoid", "torch.sigmoid"),
     _pointwise("tanh", "torch.tanh"),
 )
 
+CASTS = {"float32": "float", "int64": "long", "bool": "bool"}
+"""Method of a tensor for each type."""
+
+UNCHANGED = ("abs", "sign", "floor", "ceil", "round", "trunc")
+"""Functions that change nothing when they are applied again."""
+
 FUNCTIONS = tuple(
-    _pointwise(name, f"torch.{name}", family="other", idempotent=name in ("abs", "sign", "floor", "ceil", "round"))
+    _pointwise(name, f"torch.{name}", family="other", idempotent=name in UNCHANGED)
     for name in (
-        *("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "square", "reciprocal", "neg", "abs", "sign"),
-        *("floor", "ceil", "round", "sin", "cos", "erf"),
+        *("exp", "expm1", "exp2", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "square", "reciprocal", "neg"),
+        *("abs", "sign", "floor", "ceil", "round", "trunc", "sin", "cos", "tan", "asin", "acos", "atan", "sinh"),
+        *("cosh", "erf", "erfc", "logical_not", "isnan"),
     )
+)
+
+CAST = Op(
+    "cast",
+    "other",
+    lambda node, shapes: shapes[0],
+    call=lambda node, names: f"{names[0]}.{CASTS[node['dtype']]}()",
+    attributes={"dtype": "float32"},
+    idempotent=True,
 )
 
 PRELU = Op(
@@ -82,6 +108,9 @@ def _with_number(name: str, text: str) -> Op:
     return Op(name, "other", lambda node, shapes: shapes[0], call=call, attributes={"value": REQUIRED})
 
 
+COMPARISONS = {"gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!="}
+"""Operator of each comparison, whose values are truths."""
+
 NUMBERS = (
     _with_number("add_scalar", "{x} + {v}"),
     _with_number("sub_scalar", "{x} - {v}"),
@@ -92,6 +121,9 @@ NUMBERS = (
     _with_number("pow_scalar", "{x} ** {v}"),
     _with_number("maximum_scalar", "torch.clamp({x}, min={v})"),
     _with_number("minimum_scalar", "torch.clamp({x}, max={v})"),
+    _with_number("remainder_scalar", "{x} % {v}"),
+    _with_number("floor_divide_scalar", "{x} // {v}"),
+    *(_with_number(f"{name}_scalar", f"{{x}} {symbol} {{v}}") for name, symbol in COMPARISONS.items()),
 )
 
 CLAMP = Op(
@@ -134,9 +166,31 @@ MERGES = (
     _merge("mul", _joined("*"), arity=None, commutative=True),
     _merge("sub", _joined("-"), arity=2, commutative=False),
     _merge("div", _joined("/"), arity=2, commutative=False),
+    _merge("pow", _joined("**"), arity=2, commutative=False),
     _merge("maximum", lambda node, names: f"torch.maximum({', '.join(names)})", arity=2, commutative=True),
     _merge("minimum", lambda node, names: f"torch.minimum({', '.join(names)})", arity=2, commutative=True),
 )
 
+RELATIONS = (
+    *(
+        Op(name, "other", broadcast, call=_joined(symbol), arity=2, commutative=name in ("eq", "ne"), broadcasts=True)
+        for name, symbol in COMPARISONS.items()
+    ),
+    *(
+        Op(name, "other", broadcast, call=_joined(symbol), arity=2, commutative=True, broadcasts=True)
+        for name, symbol in (("logical_and", "&"), ("logical_or", "|"))
+    ),
+)
 
-ROWS = (*ACTIVATIONS, *FUNCTIONS, PRELU, *NUMBERS, CLAMP, *MERGES)
+ADD_SCALED = Op(
+    "add_scaled",
+    "merge",
+    broadcast,
+    call=lambda node, names: f"torch.add({', '.join(names)}, alpha={node['value']!r})",
+    arity=2,
+    attributes={"value": 1.0},
+    broadcasts=True,
+)
+
+
+ROWS = (*ACTIVATIONS, *FUNCTIONS, CAST, PRELU, *NUMBERS, CLAMP, *MERGES, ADD_SCALED, *RELATIONS)

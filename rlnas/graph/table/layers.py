@@ -18,7 +18,7 @@ DIGIT = {1: "1d", 2: "2d", 3: "3d"}
 def is_depthwise(node: Node, shapes: Shapes) -> bool:
     """True for a convolution with one filter a channel (with a single channel it counts as dense)."""
     return bool(
-        node.op in ("conv1d", "conv2d", "conv3d", "conv_transpose2d")
+        node.op in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
         and node["groups"] > 1
         and node["groups"] == shapes[0][0] == node["out_channels"]
     )
@@ -90,18 +90,19 @@ def spatial(node: Node, shape: Shape, n: int) -> Shape:
     return shape
 
 
-def _transposed() -> Op:
+def _transposed(n: int) -> Op:
+    ones, zeros = (1,) * n, (0,) * n
     rest = {
-        "stride": (1, 1),
-        "padding": (0, 0),
-        "output_padding": (0, 0),
+        "stride": ones,
+        "padding": zeros,
+        "output_padding": zeros,
         "groups": 1,
         "bias": True,
-        "dilation": (1, 1),
+        "dilation": ones,
     }
 
     def shape(node: Node, shapes: Shapes) -> Shape:
-        channels, *places = spatial(node, shapes[0], 2)
+        channels, *places = spatial(node, shapes[0], n)
         groups, out = node["groups"], node["out_channels"]
         if channels % groups or out % groups:
             raise GraphError(f"{node.op} {node.id}: groups={groups} must divide {channels} inputs and {out} outputs")
@@ -120,9 +121,9 @@ def _transposed() -> Op:
     def params(node: Node, shapes: Shapes) -> Params:
         out, groups, reads = node["out_channels"], node["groups"], shapes[0][0]
         weight = (reads, out // groups, *node["kernel_size"])
-        axes: tuple[str | None, ...] = ("in", "out", None, None) if groups == 1 else (None,) * 4
+        axes: tuple[str | None, ...] = ("in", "out", *[None] * n) if groups == 1 else (None,) * (n + 2)
         if is_depthwise(node, shapes):
-            axes = ("out", None, None, None)
+            axes = ("out", *[None] * (n + 1))
         found = {"weight": Param(weight, axes, "weight", fan_in=math.prod(weight) // out)}
         if node["bias"]:
             found["bias"] = Param((out,), ("out",), "bias")
@@ -135,10 +136,10 @@ def _transposed() -> Op:
 
     def source(node: Node, shapes: Shapes) -> str:
         first = [str(shapes[0][0]), str(node["out_channels"]), sizes(node["kernel_size"])]
-        return f"nn.ConvTranspose2d({arguments(first, node, rest)})"
+        return f"nn.ConvTranspose{DIGIT[n]}({arguments(first, node, rest)})"
 
     return Op(
-        "conv_transpose2d",
+        f"conv_transpose{DIGIT[n]}",
         "conv",
         shape,
         source=source,
@@ -251,7 +252,7 @@ ROWS = (
     _convolution(1),
     _convolution(2),
     _convolution(3),
-    _transposed(),
+    *map(_transposed, (1, 2, 3)),
     LINEAR,
     EMBEDDING,
 )

@@ -67,6 +67,15 @@ def _permute_call(node: Node, names: tuple[str, ...]) -> str:
     return f"{names[0]}.permute(0, {', '.join(str(dim(d)) for d in dims)})"
 
 
+def _layout_call(node: Node, names: tuple[str, ...]) -> str:
+    """In memory the axes of a batch of values follow one another in this order."""
+    dims: tuple[int, ...] = node["dims"]
+    if dims == tuple(range(len(dims))):
+        return f"{names[0]}.contiguous()"
+    back = tuple([dims.index(axis) for axis in range(len(dims))])
+    return f"{names[0]}.permute{dims}.contiguous().permute{back}"
+
+
 def _flatten_shape(node: Node, shapes: Shapes) -> Shape:
     start = node["start"]
     if start >= len(shapes[0]):
@@ -99,6 +108,15 @@ def _pad_call(node: Node, names: tuple[str, ...]) -> str:
     return f"F.pad({', '.join(words)})"
 
 
+DROPOUTS = {
+    "dropout": "Dropout",
+    "dropout1d": "Dropout1d",
+    "dropout2d": "Dropout2d",
+    "dropout3d": "Dropout3d",
+    "alpha_dropout": "AlphaDropout",
+}
+"""Class of each kind of dropout."""
+
 ROWS = (
     Op(
         "concat",
@@ -123,7 +141,7 @@ ROWS = (
         "reshape",
         "other",
         _reshape_shape,
-        call=lambda node, names: f"{names[0]}.reshape(-1, {', '.join(map(str, node['shape']))})",
+        call=lambda node, names: f"{names[0]}.reshape({', '.join(map(str, (-1, *node['shape'])))})",
         attributes={"shape": REQUIRED},
         flow=lambda node, shapes, out: Flow("reshape"),
         resized=lambda node, old, new: node.replace(shape=new),
@@ -203,25 +221,22 @@ ROWS = (
         flow=lambda node, shapes, out: FROZEN,
         broadcasts=True,
     ),
-    Op(
-        "dropout2d",
-        "other",
-        lambda node, shapes: shapes[0],
-        source=lambda node, shapes: f"nn.Dropout2d({node['p']!r})",
-        attributes={"p": 0.5},
+    *(
+        Op(
+            name,
+            "other",
+            lambda node, shapes: shapes[0],
+            source=lambda node, shapes: f"nn.{DROPOUTS[node.op]}({node['p']!r})",
+            attributes={"p": 0.5},
+        )
+        for name in DROPOUTS
     ),
     Op(
-        "dropout",
+        "layout",
         "other",
         lambda node, shapes: shapes[0],
-        source=lambda node, shapes: f"nn.Dropout({node['p']!r})",
-        attributes={"p": 0.5},
-    ),
-    Op(
-        "contiguous",
-        "other",
-        lambda node, shapes: shapes[0],
-        call=lambda node, names: f"{names[0]}.contiguous()",
+        call=_layout_call,
+        attributes={"dims": REQUIRED},
         idempotent=True,
     ),
     Op("identity", "other", lambda node, shapes: shapes[0], call=lambda node, names: names[0], view=True),
@@ -234,5 +249,6 @@ ROWS = (
         at_least=1,
         attributes={"text": REQUIRED, "shape": REQUIRED},
         flow=lambda node, shapes, out: FROZEN,
+        broadcasts=True,
     ),
 )

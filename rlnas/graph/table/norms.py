@@ -18,6 +18,14 @@ def _scale_and_shift(size: Shape, axes: tuple[str | None, ...], *, bias: bool = 
     return found
 
 
+def _statistics(size: Shape) -> dict[str, Param]:
+    return {
+        "running_mean": Param(size, ("out",), "zero", trained=False),
+        "running_var": Param(size, ("out",), "one", trained=False),
+        "num_batches_tracked": Param((), (), "count", trained=False),
+    }
+
+
 def _batch_norm(n: int) -> Op:
     name = f"batch_norm{n}d"
 
@@ -35,9 +43,7 @@ def _batch_norm(n: int) -> Op:
         size = (shapes[0][0],)
         return {
             **(_scale_and_shift(size, ("out",)) if node["affine"] else {}),
-            "running_mean": Param(size, ("out",), "zero", trained=False),
-            "running_var": Param(size, ("out",), "one", trained=False),
-            "num_batches_tracked": Param((), (), "count", trained=False),
+            **_statistics(size),
         }
 
     rest = {"eps": 1e-5, "momentum": 0.1, "affine": True}
@@ -111,15 +117,24 @@ def _instance_norm(n: int) -> Op:
             raise GraphError(f"{node.op} {node.id} needs an input of rank {n + 1}, got {shapes[0]}")
         return shapes[0]
 
+    def params(node: Node, shapes: Shapes) -> Params:
+        size = (shapes[0][0],)
+        return {
+            **(_scale_and_shift(size, ("out",)) if node["affine"] else {}),
+            **(_statistics(size) if node["tracked"] else {}),
+        }
+
+    def source(node: Node, shapes: Shapes) -> str:
+        words = arguments([str(shapes[0][0])], node, {"eps": 1e-5, "momentum": 0.1, "affine": False})
+        return f"nn.InstanceNorm{n}d({words}{', track_running_stats=True' if node['tracked'] else ''})"
+
     return Op(
         f"instance_norm{n}d",
         "norm",
         shape,
-        source=lambda node, shapes: (
-            f"nn.InstanceNorm{n}d({arguments([str(shapes[0][0])], node, {'eps': 1e-5, 'affine': False})})"
-        ),
-        attributes={"eps": 1e-5, "affine": False},
-        params=_affine(lambda shapes: shapes[0][0]),
+        source=source,
+        attributes={"eps": 1e-5, "momentum": 0.1, "affine": False, "tracked": False},
+        params=params,
         flow=lambda node, shapes, out: Flow("channelwise"),
     )
 
@@ -149,7 +164,7 @@ ROWS = (
         params=_affine(lambda shapes: shapes[0][0]),
         flow=lambda node, shapes, out: Flow("channelwise", pooled=True, blocks=node["groups"]),
     ),
-    *map(_instance_norm, (1, 2)),
+    *map(_instance_norm, (1, 2, 3)),
     Op(
         "local_response_norm",
         "norm",

@@ -62,7 +62,15 @@ def _reduce_call(node: Node, names: tuple[str, ...]) -> str:
     axes = [dim(a) for a in node["axes"]]
     where = str(axes[0]) if len(axes) == 1 else str(tuple(axes))
     more = "" if node["unbiased"] or name not in ("var", "std") else ", correction=0"
+    where = f"dim={where}" if name == "norm" else where
     return f"{names[0]}.{name}({where}{', keepdim=True' if node['keepdim'] else ''}{more})"
+
+
+def _resized_map(node: Node, shapes: Shapes) -> Shape:
+    size, scale = node["size"], node["scale"]
+    if scale and size != tuple([math.floor(places * scale) for places in shapes[0][1:]]):
+        raise GraphError(f"interpolate {node.id}: size={size} is not {scale} times that of {shapes[0]}")
+    return (shapes[0][0], *size)
 
 
 def _softmax(name: str) -> Op:
@@ -136,17 +144,26 @@ ROWS = (
         flow=lambda node, shapes, out: FROZEN,
     ),
     Op(
+        "cumsum",
+        "other",
+        lambda node, shapes: shapes[0],
+        call=lambda node, names: f"torch.cumsum({names[0]}, {dim(node['axis'])})",
+        attributes={"axis": REQUIRED},
+        flow=lambda node, shapes, out: Flow("along", axes=(node["axis"],)),
+    ),
+    Op(
         "interpolate",
         "other",
-        lambda node, shapes: (shapes[0][0], *node["size"]),
+        _resized_map,
         call=lambda node, names: (
-            f"F.interpolate({names[0]}, size={sizes(node['size'])}"
+            f"F.interpolate({names[0]}, "
+            + (f"scale_factor={node['scale']!r}" if node["scale"] else f"size={sizes(node['size'])}")
             + ("" if node["mode"] == "nearest" else f", mode={node['mode']!r}")
             + (", align_corners=True" if node["align_corners"] else "")
             + (", antialias=True" if node["antialias"] else "")
             + ")"
         ),
-        attributes={"size": REQUIRED, "mode": "nearest", "align_corners": False, "antialias": False},
+        attributes={"size": REQUIRED, "scale": 0.0, "mode": "nearest", "align_corners": False, "antialias": False},
         flow=lambda node, shapes, out: Flow("channelwise"),
     ),
     Op(
