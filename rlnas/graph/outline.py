@@ -202,9 +202,20 @@ def _transformers(graph: Graph, units: list[_Unit]) -> list[_Unit]:
         second = unit.block and before is not None and _attends(graph, before) and not _attends(graph, unit)
         if before is not None and (second or (norms and inside)):
             before.nodes = before.nodes + unit.nodes
-        else:
-            made.append(_Unit(unit.nodes, unit.block))
+            continue
+        nodes = list(unit.nodes)
+        if before is not None and not unit.block and _ends_with_norm(graph, made[:-1], before):
+            while nodes and OPS[graph.node(nodes[0]).op].family == "norm":
+                before.nodes.append(nodes.pop(0))
+        if nodes:
+            made.append(_Unit(nodes, unit.block))
     return made
+
+
+def _ends_with_norm(graph: Graph, earlier: Sequence[_Unit], last: _Unit) -> bool:
+    """True if a block that attends lacks the norm behind it which those before it have (one normed after its sums)."""
+    ends = [OPS[graph.node(unit.nodes[-1]).op].family for unit in earlier if _attends(graph, unit)]
+    return _attends(graph, last) and bool(ends) and set(ends) == {"norm"}
 
 
 def _attends(graph: Graph, unit: _Unit) -> bool:

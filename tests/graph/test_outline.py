@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from rlnas.graph import Graph
 from rlnas.graph.order import reading_order
 from rlnas.graph.outline import outline
-from tests.graphs import graphs, renamed
+from tests.graphs import Builder, graphs, renamed
 from tests.nets import NETS
 
 EXPECTED = {
@@ -56,3 +56,24 @@ def test_every_node_is_in_one_group_in_reading_order(graph: Graph) -> None:
     assert [[names[id] for id in group.nodes] for group in groups] == [list(g.nodes) for g in outline(other)]
     named = [group.name for group in groups]
     assert len(set(named)) == len(named)
+
+
+def test_blocks_that_are_normed_after_their_sums_end_with_the_norm() -> None:
+    b = Builder(6, 8)
+    b.add("linear", out_channels=8)
+    for _ in range(3):
+        source = b.last
+        parts = [b.add("linear", source, out_channels=8) for _ in range(3)]
+        b.add("attention", *parts, heads=2, kv_heads=2, scale=0.5)
+        b.add("add", b.last, source)
+        source = b.add("layer_norm")
+        b.add("linear", out_channels=16)
+        b.add("relu")
+        b.add("add", b.add("linear", out_channels=8), source)
+        b.add("layer_norm")
+    b.add("reduce", kind="mean", axes=(0,))
+    graph = b.graph()
+    groups = outline(graph)
+    assert [group.name for group in groups] == ["stem", "block1", "block2", "block3", "head"]
+    assert {graph.node(group.nodes[-1]).op for group in groups[1:4]} == {"layer_norm"}
+    assert [graph.node(id).op for id in groups[4].nodes] == ["reduce"]
