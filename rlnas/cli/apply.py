@@ -19,6 +19,8 @@ from rlnas.interchange import FORMATS, replaced
 from rlnas.operators import OPERATORS, Operator, get_operator
 from rlnas.tasks import TASKS, load_task
 
+KNOWN = tuple(name for name in TASKS if name != "npz")
+"""Tasks that need no file."""
 MOST = 256
 """Inputs of a file that are used."""
 
@@ -34,7 +36,7 @@ def apply_operator(words: Sequence[str]) -> int:
     parser.add_argument(
         "--calibration",
         metavar="DATA",
-        help=f"inputs by which an approximate operator is compensated: a task ({', '.join(TASKS)}), or an .npz file",
+        help=f"inputs by which an approximate operator is compensated: a task ({', '.join(KNOWN)}), or an .npz file",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of new weights and noise (0)")
     given = parse(parser, words)
@@ -92,13 +94,12 @@ def choose_site(
 
 def _calibration(text: str, graph: Graph) -> Tensor:
     """Inputs of a task, or the first array of a file."""
-    if text in TASKS and text != "npz":
+    if text in KNOWN:
         inputs = load_task(text).calibration(MOST)
     elif text.endswith(".npz"):
         inputs = _inputs(Path(text))
     else:
-        known = ", ".join(name for name in TASKS if name != "npz")
-        raise ConfigError(f"--calibration={text} is neither a task ({known}) nor an .npz file")
+        raise ConfigError(f"--calibration={text} is neither a task ({', '.join(KNOWN)}) nor an .npz file")
     if tuple(inputs.shape[1:]) != graph.input_shape:
         raise ConfigError(
             f"inputs of {text} have shape {tuple(inputs.shape[1:])}, the network takes {graph.input_shape}"
