@@ -15,6 +15,7 @@ from rlnas.operators.patches import (
     from_matrix,
     intercept_name,
     is_layer,
+    n_columns,
     rows,
     shifted,
     to_matrix,
@@ -73,12 +74,11 @@ def compensate(
     """
     values, kept = dict(tensors), kept or {}
     order = waves(graph, readers)
-    wanted = {
-        id: seen.made for id, seen in rows(before, [id for ids in order for id in ids], inputs, reads=False).items()
-    }
+    columns = {id: n_columns(graph, id) for ids in order for id in ids}
+    wanted = {id: seen.made for id, seen in rows(before, columns, inputs, reads=False).items()}
     wanted |= {id: wanted[id].index_select(1, kept[id]) for id in wanted if id in kept}
     for ids in order:
-        for id, seen in rows(Network(graph, values), ids, inputs).items():
+        for id, seen in rows(Network(graph, values), {id: columns[id] for id in ids}, inputs).items():
             values |= refitted(graph, values, id, seen.read, wanted[id] - seen.made)
     return values
 

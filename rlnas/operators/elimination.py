@@ -68,8 +68,8 @@ class Elimination:
         kept, gone = (~going).nonzero().flatten(), going.nonzero().flatten()
         p, g = self._precision, self._products
         share = torch.linalg.solve(p[gone][:, gone], p[gone][:, kept])
-        cross = g[kept][:, gone] @ share
-        self._products = g[kept][:, kept] - cross - cross.T + share.T @ g[gone][:, gone] @ share
+        half = (g[kept][:, gone] - 0.5 * share.T @ g[gone][:, gone]) @ share
+        self._products = g[kept][:, kept] - half - half.T
         self._precision = p[kept][:, kept] - p[kept][:, gone] @ share
         self._units, self._alive = self._units[kept], self._alive[kept]
 

@@ -92,23 +92,25 @@ def sample(n: int, columns: int = 1) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most].sort().values
 
 
-def rows(network: Network, ids: Iterable[str], inputs: Tensor, *, reads: bool = True) -> dict[str, Rows]:
-    """What some layers read and make in eval mode, at the same places for the same inputs.
+def n_columns(graph: Graph, id: str) -> int:
+    """Values that one place of all groups of a layer reads together."""
+    node, shape = graph.node(id), graph.input_shapes(id)[0]
+    return shape[-1] if node.op == "linear" else shape[0] * math.prod(node["kernel_size"])
+
+
+def rows(network: Network, columns: Mapping[str, int], inputs: Tensor, *, reads: bool = True) -> dict[str, Rows]:
+    """What some layers read and make in eval mode.
 
     Args:
+        columns: The layers, and by how many columns the number of places is chosen; the same for the same number.
         reads: False if only what they make is asked for.
 
     Raises:
         OperatorError: If a value is not finite, so that nothing can be fitted to it.
     """
     graph = network.graph
-    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {id: ([], []) for id in ids}
-    chosen = {}
-    for id in found:
-        node = graph.node(id)
-        width = graph.input_shapes(id)[0][-1 if node.op == "linear" else 0]
-        columns = width * math.prod(node["kernel_size"] if node.op != "linear" else ())
-        chosen[id] = sample(len(inputs) * _places(graph, id), columns)
+    found: dict[str, tuple[list[Tensor], list[Tensor]]] = {id: ([], []) for id in columns}
+    chosen = {id: sample(len(inputs) * _places(graph, id), n) for id, n in columns.items()}
 
     def take(id: str, read: Tensor, made: Tensor, first: int) -> None:
         node, places = graph.node(id), _places(graph, id)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlnas.errors import GraphError
 from rlnas.graph import OPS, Graph, Site
 from rlnas.graph.edit import bypass
 from rlnas.network import Network
@@ -36,7 +37,7 @@ class RemoveLayer(Operator):
         if site.amount != 1:
             return "the amount is 1"
         if node.op == "add":
-            return None if shortcut(graph, site.anchor) else "none of its inputs is a shortcut around the others"
+            return self._add_obstacle(graph, site.anchor)
         if OPS[node.op].family not in ("conv", "linear"):
             return f"{node.op} is neither a layer with weights nor a residual add"
         if graph.shapes[site.anchor] != graph.input_shapes(site.anchor)[0]:
@@ -46,6 +47,19 @@ class RemoveLayer(Operator):
             return "the first and the last layer stay"
         if any(graph.node(id).op == "add" and source in graph.node(id).inputs for id in graph.consumers[end]):
             return "the branch would be left empty; remove it at its add"
+        return None
+
+    def _add_obstacle(self, graph: Graph, add: str) -> str | None:
+        source = shortcut(graph, add)
+        if source is None:
+            return "none of its inputs is a shortcut around the others"
+        if graph.shapes[source] != graph.shapes[add]:
+            return "its shortcut has another shape than the sum"
+        if graph.shared:
+            try:
+                bypass(graph, add, source)
+            except GraphError:
+                return "layers behind it share tensors with its branch"
         return None
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:

@@ -51,6 +51,8 @@ class RemoveBranch(Operator):
             return f"the amount says which of its {len(node.inputs)} inputs goes"
         if node.op == "add" and len(node.inputs) == 2 and shortcut(graph, site.anchor):
             return "one of its inputs is a shortcut around the other; remove_layer takes that branch away"
+        if node.op == "concat" and _is_simple(graph, site.anchor):
+            return None
         built = _rebuilt(graph, site)
         return built if isinstance(built, str) else None
 
@@ -82,7 +84,8 @@ def _rebuilt(graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]] | str:
     node = graph.node(site.anchor)
     ordered = sorted(node.inputs, key=graph.order.index) if node.op == "add" else list(node.inputs)
     branch = ordered.pop(int(site.amount) - 1)
-    if not any([id == graph.input.id or graph.input.id in ancestors(graph, id) for id in ordered]):
+    owned = any([n.op == "parameter" for n in graph.nodes])
+    if owned and not any([id == graph.input.id or graph.input.id in ancestors(graph, id) for id in ordered]):
         return "without it, nothing would depend on the network's input"
     try:
         if node.op == "concat":
@@ -95,6 +98,30 @@ def _rebuilt(graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]] | str:
     except GraphError as error:
         return f"what is left would be no network: {error}"
     return (after, {}) if after.shapes[end] == graph.shapes[node.id] else "without it, the sum has another shape"
+
+
+def _is_simple(graph: Graph, concat: str) -> bool:
+    """True if channels behind a concatenation go one by one into layers that read all, so that any can go."""
+    axis, stack, seen = graph.node(concat)["axis"], [concat], {concat}
+    if any([node.op == "parameter" for node in graph.nodes]) or graph.channels.axes[concat][axis] is None:
+        return False
+    while stack:
+        current = stack.pop()
+        if current == graph.output:
+            return False
+        for id in graph.consumers[current]:
+            flow, node = graph.facts[id].flow, graph.node(id)
+            if flow.kind == "layer" and flow.blocks == 1 and flow.axis == axis and "in" in graph.channels.rows[id]:
+                continue
+            passes = flow.kind in ("channelwise", "concat") and flow.axis == axis and not flow.pooled
+            passes |= flow.kind == "elementwise" and len(node.inputs) == 1
+            passes |= flow.kind == "along" and axis not in flow.axes and flow.kept
+            if not passes or id in graph.shared:
+                return False
+            if id not in seen:
+                seen.add(id)
+                stack.append(id)
+    return True
 
 
 def _cut(graph: Graph, node: Node, branch: str, position: int) -> tuple[Graph, Mapping[str, Any]] | str:
@@ -117,6 +144,9 @@ def _cut(graph: Graph, node: Node, branch: str, position: int) -> tuple[Graph, M
     if group.fixed or not parts_agree(group, {**channels.lengths, **lengths}):
         return "what reads it needs all its channels, or equally many of each of its parts"
     left = tuple([id for id in inputs if id != CUT])
-    rest = alive([n.replace(inputs=left) if n.id == node.id else n for n in nodes], graph.output)
-    after = Graph(tuple([resized_node(n, marked, channels, lengths) for n in rest]), graph.output)
-    return (bypass(after, node.id, left[0]) if len(left) == 1 else after), {"marked": marked, "cells": mine}
+    if len(left) == 1:
+        rest = [n.replace(inputs=tuple([left[0] if i == node.id else i for i in n.inputs])) for n in nodes]
+    else:
+        rest = [n.replace(inputs=left) if n.id == node.id else n for n in nodes]
+    smaller = [resized_node(n, marked, channels, lengths) for n in alive(rest, graph.output)]
+    return Graph(tuple(smaller), graph.output), {"marked": marked, "cells": mine}

@@ -194,12 +194,12 @@ def test_the_layer_that_is_refitted_comes_closer_to_what_it_was(graph_seed: int,
     """Least squares: on the inputs it is fitted to, the first refitted layer cannot miss more than before."""
     graph = chain(norm=graph_seed % 2 == 0, flat=graph_seed % 3 == 0)
     network, inputs = make_network(graph, seed), make_inputs(graph, seed, n=40)
-    wanted = rows(network, ["conv2"], inputs)["conv2"].made
+    wanted = rows(network, {"conv2": 72}, inputs)["conv2"].made
     noise = 0.2 * torch.randn(network.tensors["conv1.weight"].shape, generator=generator(seed), dtype=torch.float64)
     spoiled = {**network.tensors, "conv1.weight": network.tensors["conv1.weight"] + noise}
     refitted = compensate(network, graph, spoiled, ["conv2"], inputs)
     errors = [
-        float((rows(Network(graph, t), ["conv2"], inputs)["conv2"].made - wanted).square().mean())
+        float((rows(Network(graph, t), {"conv2": 72}, inputs)["conv2"].made - wanted).square().mean())
         for t in (spoiled, refitted)
     ]
     assert errors[1] <= errors[0]
