@@ -11,6 +11,7 @@ from rlnas.evaluation.layers import Grouped, Layer, full, known
 from rlnas.evaluation.metrics import Candidate, Evaluation, Metrics
 from rlnas.evaluation.service import OnResult, Service
 from rlnas.evaluation.training import TrainingEvaluator
+from rlnas.graph import Graph
 from rlnas.network import Network
 
 
@@ -90,6 +91,15 @@ class Halving(Layer):
     def known(self, candidate: Candidate, *, seed: int) -> bool:
         """Whether its first round is done."""
         return known(self.rungs[0], candidate, seed=seed)
+
+    @property
+    def deterministic(self) -> bool:
+        """True if all rounds are."""
+        return all(service.evaluator.deterministic for service in self.rungs)
+
+    def work(self, graph: Graph) -> float:
+        """The work of each round for the share of the candidates that it sees."""
+        return sum(service.evaluator.work(graph) / self.eta**k for k, service in enumerate(self.rungs))
 
     def retrain(self, candidate: Candidate, *, seed: int) -> Evaluation:
         """Train once more as long as it has been trained; see `Service.retrain`."""

@@ -11,6 +11,7 @@ from rlnas.evaluation.service import OnResult, Service
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.store import Store
 from rlnas.evaluation.times import Interval
+from rlnas.graph import Graph
 from rlnas.latency import Meter
 from rlnas.network import Network
 from rlnas.tasks import Task
@@ -38,6 +39,15 @@ class Layer(ABC):
     @abstractmethod
     def known(self, candidate: Candidate, *, seed: int) -> bool:
         """Whether evaluating it costs nothing, or less than it did the first time."""
+
+    @property
+    @abstractmethod
+    def deterministic(self) -> bool:
+        """True if the same batch always gives the same metrics, but for ``cost_s`` and latency."""
+
+    @abstractmethod
+    def work(self, graph: Graph) -> float:
+        """Multiply-accumulates for one candidate of such a graph in a large batch, on average; see `Evaluator.work`."""
 
     @property
     def full(self) -> Service:
@@ -105,6 +115,16 @@ class Layer(ABC):
 def full(service: Service | Layer) -> Service:
     """The service under all layers."""
     return service.full if isinstance(service, Layer) else service
+
+
+def work(service: Service | Layer, graph: Graph) -> float:
+    """Multiply-accumulates for one candidate of such a graph."""
+    return service.work(graph) if isinstance(service, Layer) else service.evaluator.work(graph)
+
+
+def deterministic(service: Service | Layer) -> bool:
+    """Whether the same batch always gives the same metrics."""
+    return service.deterministic if isinstance(service, Layer) else service.evaluator.deterministic
 
 
 def known(service: Service | Layer, candidate: Candidate, *, seed: int) -> bool:

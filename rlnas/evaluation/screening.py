@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rlnas.errors import ConfigError
-from rlnas.evaluation.layers import Grouped, Layer, known
+from rlnas.evaluation.layers import Grouped, Layer, deterministic, known, work
 from rlnas.evaluation.metrics import Candidate, Evaluation
 from rlnas.evaluation.scoring import ZeroCostEvaluator
 from rlnas.evaluation.service import OnResult, Service
@@ -128,6 +128,15 @@ class Screen(Layer):
     def known(self, candidate: Candidate, *, seed: int) -> bool:
         """Whether what it passes candidates on to knows it."""
         return known(self.inner, candidate, seed=seed)
+
+    @property
+    def deterministic(self) -> bool:
+        """True if the ranker and what evaluates are."""
+        return self.ranker.deterministic and deterministic(self.inner)
+
+    def work(self, graph: Graph) -> float:
+        """The ranker's work, and that of evaluating the share that passes."""
+        return self.ranker.work(graph) + self.keep * work(self.inner, graph)
 
     def _decide(self, batch: Grouped, keys: Sequence[str]) -> set[str]:
         parts = json.dumps([self.ranker.recipe, self.keep, sorted(keys)])

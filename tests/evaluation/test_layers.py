@@ -283,3 +283,15 @@ def test_surrogate_rankers_that_make_no_sense_are_refused(task, start, arguments
     service = Service(Length(1.0, {}), task, starts=library(start), store=Store())
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         SurrogateRanker(service, **arguments)
+
+
+def test_layers_declare_what_they_cost_and_whether_they_can_be_repeated(task, start) -> None:
+    graph = start.graph
+    halving = rounds(task, start, [{}, {}, {}], eta=2.0)
+    assert halving.work(graph) == graph.macs * (1 + 2 / 2 + 3 / 4) and halving.deterministic
+    screen = Screen(halving, Order(), keep=0.25)
+    assert screen.work(graph) == halving.work(graph) / 4 and screen.deterministic
+    learning = Screen(halving.full, SurrogateRanker(halving.full), keep=0.5)
+    assert learning.work(graph) == 3 * graph.macs / 2 and not learning.deterministic
+    noisy = halving.full.with_evaluator(Length(1.0, {}, deterministic=False))
+    assert not Halving([noisy, halving.full]).deterministic
