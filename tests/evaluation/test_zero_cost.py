@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
 from torch import nn
 
 from rlnas.errors import ConfigError, EvaluationError
@@ -18,10 +19,11 @@ from rlnas.evaluation.zero_cost.blocks import between, block_ends
 from rlnas.evaluation.zero_cost.ranks import log_ranks, majority, ranks
 from rlnas.graph import Graph
 from rlnas.interchange import from_module
-from rlnas.network import Network
+from rlnas.network import Network, example_inputs
 from rlnas.rewards import Reference, make_reward
 from rlnas.spaces import conv_stages, nas_bench_201, nas_bench_201_blocks
 from tests.evaluation.faults import library, start_network, tiny_task
+from tests.graphs import graphs
 from tests.networks import NETWORKS, enliven
 from tests.spaces.test_nas_bench_201 import ALL3, text
 
@@ -189,6 +191,18 @@ def test_published_networks_have_scores_or_a_reason(name: str) -> None:
         except EvaluationError as error:
             assert score_name not in ("n_params", "macs", "synflow", "grad_norm", "snip"), error
             assert "not defined" in str(error) or "no such value" in str(error)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(graphs(dropout=True))
+def test_any_graph_has_scores_or_a_reason(graph: Graph) -> None:
+    inputs = example_inputs(graph, 4, generator=torch.Generator().manual_seed(0))
+    probe = Probe(graph, inputs, torch.zeros(4), loss=lambda out, _: out.square().mean(), seed=0)
+    for name in SCORES:
+        try:
+            assert math.isfinite(score(probe, (name,))[name])
+        except EvaluationError as error:
+            assert any(said in str(error) for said in ("not defined", "no such value", "has none", "overflow")), error
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
