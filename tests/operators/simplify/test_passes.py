@@ -16,6 +16,8 @@ from rlnas.graph import Graph
 from rlnas.network import Network
 from rlnas.operators.simplify import PASSES, Finding, simplify
 from rlnas.operators.simplify.convolutions import composed, merged
+from tests.cli.running import REPOSITORY
+from tests.docs.pages import section, table
 from tests.graphs import Builder
 from tests.operators.checks import drifts, make_inputs, make_network
 from tests.operators.simplify.exactness import check_finding, check_findings, check_simplify
@@ -389,3 +391,9 @@ def test_the_report_says_what_was_found_and_only_chosen_passes_run() -> None:
     ]
     assert [node.op for node in after.graph.sorted_nodes][:3] == ["input", "conv2d", "identity"]
     assert simplify(network, []) is network
+
+
+def test_the_guide_names_every_pass_in_its_order() -> None:
+    listed = table(section(REPOSITORY / "docs" / "operators.md", "The passes"))
+    assert [row[0] for row in listed] == list(PASSES)
+    assert [row[-1] == "never" for row in listed] == [name == "fold_batch_norm" for name in PASSES]
