@@ -41,8 +41,9 @@ OPERATORS: dict[str, Operator] = {
         *(ReplicateAdd(), SplitConcat(), InsertNode(), ReplaceIdentity(), ReplaceIdentity(separable=True)),
         *(ExpandInvertedResidual(), DenseGrowth()),
         *(AddHeads(), WidenValues(), WidenKeys(), WidenHidden(), InsertLayer()),
-        *(PruneChannels(), RemoveLayer(), *map(PruneChannels, ("magnitude", "batch_norm_scale", "taylor"))),
-        *(RemoveBranch(), ShrinkKernel(), MoreGroups(), PruneWidth(), PruneHeads(), ShrinkValues(), ShrinkKeys()),
+        *(PruneChannels(), *map(PruneChannels, ("magnitude", "batch_norm_scale", "taylor")), PruneWidth()),
+        *(RemoveLayer(), RemoveBranch(), ShrinkKernel(), MoreGroups()),
+        *(PruneHeads(), ShrinkValues(), ShrinkKeys()),
     )
 }
 """All operators by name."""
