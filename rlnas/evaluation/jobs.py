@@ -59,6 +59,7 @@ class Outcome:
         parent: Canonical hash of the graph that the last edit was made to.
         tries: How often it was begun.
         out_of_memory: True if it failed for lack of memory.
+        packed: The trained network as bytes, and its content hash, where they are known already.
     """
 
     evaluation: Evaluation
@@ -68,6 +69,7 @@ class Outcome:
     parent: str | None = None
     tries: int = 1
     out_of_memory: bool = False
+    packed: tuple[bytes, str] | None = None
 
     def to_message(self) -> tuple[dict[str, Any], bytes]:
         """Plain JSON types, and the trained network as safetensors (empty if there is none)."""
@@ -81,6 +83,7 @@ class Outcome:
             "environment": self.environment,
             "parent": self.parent,
             "out_of_memory": self.out_of_memory,
+            "content_hash": None if found.trained is None else found.trained.content_hash,
         }
         return header, b"" if found.trained is None else found.trained.to_bytes()
 
@@ -97,7 +100,15 @@ class Outcome:
             header["environment"],
             header["parent"],
             out_of_memory=header["out_of_memory"],
+            packed=(weights, header["content_hash"]) if weights else None,
         )
+
+    def pack_trained(self) -> tuple[bytes, str] | None:
+        """The trained network as bytes, and its content hash; None if there is none."""
+        trained = self.evaluation.trained
+        if self.packed is not None or trained is None:
+            return self.packed
+        return trained.to_bytes(), trained.content_hash
 
 
 class Executor(Protocol):

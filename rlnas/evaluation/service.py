@@ -352,7 +352,7 @@ class Service:
         """Store an outcome; gives the row."""
         candidate, graph, found = request.candidate, request.candidate.graph, outcome.evaluation
         parent = outcome.parent or parent_key(candidate, self.starts.get(candidate.start_id).graph)
-        kept = found.trained if self.store.weights_mb > 0 else None
+        data, content_hash = (outcome.pack_trained() if self.store.weights_mb > 0 else None) or (None, None)
         record = Record(
             cache_key=key,
             graph=json.dumps(graph.to_json()),
@@ -377,10 +377,10 @@ class Service:
             parent=parent,
             environment=outcome.environment,
             tries=outcome.tries,
-            weights=None if kept is None else kept.content_hash,
+            weights=content_hash,
             run=self.run,
         )
-        if not self.store.put(record, None if kept is None else kept.to_bytes()):
+        if not self.store.put(record, data):
             earlier = self.store.get(key)  # another run that uses the same store was faster
             assert earlier is not None
             return earlier
