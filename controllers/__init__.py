@@ -8,7 +8,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.controllers.arguments import check_arguments
 from rlnas.controllers.base import Controller
-from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback
+from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.local_search import LocalSearch
 from rlnas.controllers.logging import TrackerWriter, make_logger
 from rlnas.controllers.policies import SlotPolicy
@@ -32,6 +32,7 @@ __all__ = [
     "Controller",
     "EvaluationCallback",
     "LocalSearch",
+    "PromoteCallback",
     "RandomSearch",
     "Reinforce",
     "SlotPolicy",

@@ -34,6 +34,9 @@ class Controller(BaseAlgorithm):
         """Take up what `state` gave."""
         assert not state
 
+    def start_changed(self) -> None:
+        """Forget what holds for the former start network only; episodes begin from another one from now on."""
+
     def save(self, path: str | Path) -> None:  # type: ignore[override]
         """Write a checkpoint folder; see `rlnas.controllers.checkpoint`.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from rlnas.controllers.base import Controller
 from rlnas.tracking import Tracker
 
 LOGGED = ("accuracy", "latency_ms", "n_params", "macs", "reward", "status")
@@ -87,6 +88,34 @@ class EvaluationCallback(BaseCallback):
     def _flush(self) -> None:
         if self.logger.name_to_value:
             self.logger.dump(step=self.model.num_timesteps)
+
+
+class PromoteCallback(BaseCallback):
+    """Lets a trained network become the start of all further episodes, between two rollouts.
+
+    It goes before the `CheckpointCallback`, whose checkpoints then hold the new start.
+
+    Args:
+        promote: Called before each rollout but the first; promotes a network, or returns False.
+    """
+
+    def __init__(self, promote: Callable[[], bool]) -> None:
+        super().__init__()
+        self._promote = promote
+        self._rollouts = 0
+
+    def _on_training_start(self) -> None:
+        self._rollouts = 0
+
+    def _on_rollout_start(self) -> None:
+        if self._rollouts and self._promote():
+            assert isinstance(self.model, Controller)
+            self.model.start_changed()
+            self.model._last_obs = self.training_env.reset()  # type: ignore[assignment]
+        self._rollouts += 1
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class CheckpointCallback(BaseCallback):

@@ -68,6 +68,10 @@ class LocalSearch(SearchController):
         """The incumbent's action."""
         return self._legal(self.incumbent[step] if step < len(self.incumbent) else STOP, mask)
 
+    def start_changed(self) -> None:
+        """Begin at the new start network: the incumbent's actions were for the former one."""
+        self.incumbent, self.best_return = [], None
+
     def state(self) -> dict[str, Any]:
         """The generator and the incumbent."""
         return super().state() | {"incumbent": list(self.incumbent), "best_return": self.best_return}

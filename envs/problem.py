@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 from rlnas.envs.episode import Episode
@@ -71,10 +72,16 @@ class Problem:
         self._control = control
         self._controls: dict[float, Reward] = {}
         self.on_result: OnResult | None = None
+        self._promoted: str | None = None
+
+    @property
+    def start_id(self) -> str:
+        """Content hash of the network that episodes start from."""
+        return self.first_start_id if self._promoted is None else self._promoted
 
     @cached_property
-    def start_id(self) -> str:
-        """Content hash of the trained start network."""
+    def first_start_id(self) -> str:
+        """Content hash of the trained start network, before any promotion."""
         begun = time.time()
         start_id = self.service.starts.add(self._make_start())
         self.service.training_intervals.append((begun, time.time()))
@@ -82,8 +89,8 @@ class Problem:
 
     @cached_property
     def reference(self) -> Reference:
-        """The start network's figures, from several evaluations."""
-        return evaluate_start(full(self.service), self.start_id, seed=self.seed, n=self._start_evaluations)
+        """The first start network's figures, from several evaluations; promotions leave them as they are."""
+        return evaluate_start(full(self.service), self.first_start_id, seed=self.seed, n=self._start_evaluations)
 
     @cached_property
     def reward(self) -> Reward:
@@ -92,15 +99,23 @@ class Problem:
 
     def reward_for(self, metrics: Metrics | None) -> Reward:
         """The reward that a network is paid by: that of the control with as much training, if there is one."""
-        if not self._control or metrics is None or metrics.epochs in (None, self.reference.epochs):
+        passes = None if metrics is None or not self._control else self._passes(metrics)
+        if passes in (None, self.reference.epochs):
             return self.reward
-        assert metrics.epochs is not None
-        if metrics.epochs not in self._controls:
+        assert passes is not None
+        if passes not in self._controls:
             control = evaluate_control(
-                self.service, self.start_id, seed=self.seed, n=self._start_evaluations, epochs=metrics.epochs
+                self.service, self.first_start_id, seed=self.seed, n=self._start_evaluations, epochs=passes
             )
-            self._controls[metrics.epochs] = self._make_reward(reference=control)
-        return self._controls[metrics.epochs]
+            self._controls[passes] = self._make_reward(reference=control)
+        return self._controls[passes]
+
+    def _passes(self, metrics: Metrics) -> float | None:
+        """Passes over training data since the first start network, those before a promotion included."""
+        had = self.reference.inherited_epochs
+        if metrics.epochs is None or metrics.inherited_epochs is None or had is None:
+            return metrics.epochs
+        return metrics.epochs + max(0.0, metrics.inherited_epochs - had)
 
     def worth(self, metrics: Metrics) -> float:
         """The reward of a network."""
@@ -116,6 +131,39 @@ class Problem:
     def evaluator(self) -> Evaluator:
         """What judges the candidates."""
         return self.service.evaluator
+
+    @cached_property
+    def start_reward(self) -> float:
+        """Reward of the first start network at its mean accuracy."""
+        known, graph = self.reference, self.service.starts.get(self.first_start_id).graph
+        metrics = Metrics.of_graph(graph, accuracy=fmean(known.accuracies), cost_s=0.0)
+        return self.reward(replace(metrics, latency_ms=known.latency_ms))
+
+    def promote(self, network: Network) -> str:
+        """Let episodes start from a trained network, those that begin after the next reset; gives its name.
+
+        What rewards refer to stays, so that they can be compared, and so do the limits and the sizes of observations
+        and actions. Between two rollouts only: the caller has to reset environments, and to log it.
+
+        Raises:
+            SpaceError: If the network has more nodes than there are slots.
+            StoreError: If it cannot be kept.
+        """
+        assert self.reward is not None  # whose reference is the first start network
+        space = replace(self.space, start=network.graph)
+        start_id = self.service.starts.add(network)
+        self.space, self._promoted = space, start_id
+        return start_id
+
+    def start_from(self, start_id: str) -> None:
+        """Let episodes start from a network that was promoted before, or from the first start network.
+
+        Raises:
+            StoreError: If it is not in the library.
+        """
+        if start_id != self.start_id:
+            self.space = replace(self.space, start=self.service.starts.get(start_id).graph)
+        self._promoted = start_id
 
     def candidate(self, episode: Episode) -> Candidate:
         """The network that an episode made."""
@@ -170,6 +218,7 @@ class Problem:
             "cached": evaluation.cached if evaluation else False,
             "graph_key": graph.key,
             "cache_key": evaluation.cache_key if evaluation else "",
+            "start_id": self.start_id,
             "operators": [str(site) for site in episode.edits],
             "edits": [site.to_json() for site in episode.edits],
             "seed": seed,

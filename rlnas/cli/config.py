@@ -38,6 +38,8 @@ class SpaceSettings:
         max_nodes: Nodes of a network at most; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's, or ``60%`` of it.
         max_params: Limit on parameters, in the same forms.
+        promote_every: Evaluations after which the best network since, as trained, becomes the start of all further
+            episodes, if it is better than the start was; by default the start stays.
     """
 
     start: str | None = None
@@ -50,6 +52,7 @@ class SpaceSettings:
     max_nodes: int | None = None
     max_macs: int | str | None = "4x"
     max_params: int | str | None = None
+    promote_every: int | None = None
 
 
 @dataclass

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlnas.cli.candidates import candidate_of
 from rlnas.cli.config import SearchSettings
-from rlnas.cli.stages import candidate_of
 from rlnas.envs import Problem
 from rlnas.errors import ExportError, RunError
 from rlnas.evaluation import Candidate, Service, TrainingEvaluator

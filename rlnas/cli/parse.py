@@ -33,6 +33,7 @@ LEAST = {
     "run.weights_mb": 0,
 }
 ABOVE_ZERO = (
+    "space.promote_every",
     "evaluation.epochs",
     "evaluation.learning_rate",
     "evaluation.time_limit_s",

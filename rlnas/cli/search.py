@@ -211,7 +211,7 @@ def _search(
 
 
 def _winners(run: RunDirectory, settings: SearchSettings, problem: Problem, searches: dict[str, str]) -> list[Winner]:
-    start = Candidate(problem.space.start, problem.start_id)
+    start = Candidate(problem.space.start, problem.first_start_id)
     rows = [judge("start", start, (), problem=problem, settings=settings)] if _start_is_allowed(problem) else []
     for stage, name in reversed(searches.items()):
         rows.append(choose(name, read_evaluations(run.events, stage), problem=problem, settings=settings))

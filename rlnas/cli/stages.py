@@ -8,15 +8,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rlnas.cli.candidates import candidate_of
 from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.progress import SearchProgress
+from rlnas.cli.promotion import Promoter
 from rlnas.controllers import make_controller
-from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback
+from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.logging import make_logger
 from rlnas.envs import MorphVecEnv, Problem
-from rlnas.evaluation import Candidate
-from rlnas.graph import Graph, Site
 from rlnas.interchange import write_model
 from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
 from rlnas.runs import RunDirectory, write_text
@@ -84,6 +84,8 @@ def run_stage(
         owner: Fingerprint of the run.
     """
     main = stage == "controller"
+    problem.start_from(problem.first_start_id)
+    promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
     env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
     total = batches(settings) * settings.controller.n_envs
     keeper = BestKeeper(run, problem) if main else None
@@ -94,6 +96,7 @@ def run_stage(
         if keeper is not None:
             keeper.consider(evaluation)
             covered.add(evaluation, tracker, step=counts.evaluations)
+        promoter.add(evaluation)
 
     counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation)
     folder = run.checkpoints / stage
@@ -101,6 +104,8 @@ def run_stage(
         controller, extra, problems = found
         counts.restore(extra["counts"])
         covered.restore(extra["front"])
+        if "promotion" in extra:
+            promoter.restore(extra["promotion"])
         for problem_text in problems:
             progress.console.print(f"passed over a checkpoint: {problem_text}")
     else:
@@ -109,12 +114,19 @@ def run_stage(
     progress.stage(controller_name, total, done=counts.evaluations, best=counts.best)
 
     def checkpoint() -> None:
-        extra = {"counts": counts.state(), "front": covered.state(), "offset": tracker.offset()}
+        extra = {
+            "counts": counts.state(),
+            "front": covered.state(),
+            "promotion": promoter.state(),
+            "offset": tracker.offset(),
+        }
         save_checkpoint(folder, controller, extra, owner=owner)
 
     left = total * env.max_steps - controller.num_timesteps
     if left > 0:
-        controller.learn(left, callback=[counts, CheckpointCallback(checkpoint)], reset_num_timesteps=False)
+        callbacks = [counts, PromoteCallback(promoter.promote), CheckpointCallback(checkpoint)]
+        controller.learn(left, callback=callbacks, reset_num_timesteps=False)
+    problem.start_from(problem.first_start_id)
 
 
 class Hypervolume:
@@ -190,19 +202,6 @@ class BestKeeper:
         record = {"stage": "search", "split": "validation", **evaluation, "input": task.input_description}
         write_text(self._metrics, json.dumps(record, indent=1) + "\n")
         self._reward = evaluation["reward"]
-
-
-def candidate_of(evaluation: Mapping[str, Any], problem: Problem) -> Candidate:
-    """The candidate that an evaluation's record describes."""
-    edits = tuple(Site.from_json(site) for site in evaluation["edits"])
-    return Candidate(replay_graph(problem.space.start, edits, problem), problem.start_id, edits)
-
-
-def replay_graph(graph: Graph, edits: tuple[Site, ...], problem: Problem) -> Graph:
-    """The graph after a sequence of edits."""
-    for site in edits:
-        graph = problem.space.edited(graph, site)
-    return graph
 
 
 def _reward_of(path: Path) -> float | None:

@@ -1,5 +1,6 @@
 """The fault drill: workers die, hang and fail, the main process is killed and resumed, and nothing is lost."""
 
+import json
 import os
 import random
 import signal
@@ -68,6 +69,12 @@ def policy(run):
     return {name: t for name, t in load_file(last / "controller.safetensors").items() if not name.startswith("rng")}
 
 
+def promotions(run):
+    """Networks that became the start."""
+    lines = map(json.loads, (run / "events.jsonl").read_text().splitlines())
+    return [line["values"] for line in lines if line["kind"] == "promote"]
+
+
 def stored(run):
     """What the store holds, but for times and places."""
     with Store(run / "evaluations.sqlite", read_only=True) as store:
@@ -116,6 +123,8 @@ def check(undisturbed, disturbed, died, *, evaluations):
     assert [e["evaluation"] for e in logs[1]] == list(range(1, evaluations + 1))
     kept = [[{k: v for k, v in e.items() if k != "cached"} for e in log] for log in logs]
     assert kept[0] == kept[1]
+    promoted = [promotions(run) for run in (undisturbed, disturbed)]
+    assert promoted[0] == promoted[1] and len(promoted[0]) >= 1
     mine, theirs = policy(disturbed), policy(undisturbed)
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
     best = [(run / "best" / "graph.json").read_text() for run in (undisturbed, disturbed)]
@@ -126,7 +135,13 @@ def check(undisturbed, disturbed, died, *, evaluations):
 
 
 def test_a_short_drill(tmp_path):
-    settings = ("--controller.n_envs=8", "--evaluation.time_limit_s=30", "--space.max_steps=2", "--seed=1")
+    settings = (
+        "--controller.n_envs=8",
+        "--evaluation.time_limit_s=30",
+        "--space.max_steps=2",
+        "--space.promote_every=8",
+        "--seed=1",
+    )
     undisturbed, disturbed, died = drill(tmp_path, evaluations=16, kills=1, seed=0, settings=settings, workers=0)
     failed = check(undisturbed, disturbed, died, evaluations=16)
     assert sum(failed.values()) >= 1
@@ -134,7 +149,7 @@ def test_a_short_drill(tmp_path):
 
 @pytest.mark.slow
 def test_300_evaluations_ten_kills(tmp_path):
-    settings = ("--controller.n_envs=10", "--evaluation.time_limit_s=6", "--seed=0")
+    settings = ("--controller.n_envs=10", "--evaluation.time_limit_s=6", "--space.promote_every=100", "--seed=0")
     undisturbed, disturbed, died = drill(tmp_path, evaluations=320, kills=10, seed=0, settings=settings)
     failed = check(undisturbed, disturbed, died, evaluations=320)
     assert set(failed) == set(FAULTS)  # each kind came up
