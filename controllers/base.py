@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -59,6 +62,25 @@ class Controller(BaseAlgorithm):
         controller = checkpoint.load(path, env, expect=cls)
         assert isinstance(controller, cls)
         return controller
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_] | None = None) -> None:
+        """Also count the episodes that arrived late, and tell the rollout buffer of those that are late."""
+        super()._update_info_buffer(infos, dones)
+        late = [info.get("late") for info in infos]
+        arrived = {number: reward for number, reward, _ in infos[0].get("arrived", ())}
+        if self.ep_info_buffer is not None:
+            length = episode_steps(self.env) if arrived and self.env is not None else 0
+            self.ep_info_buffer.extend({"r": reward, "l": length, "t": 0.0} for reward in arrived.values())
+        if arrived or any(number is not None for number in late):
+            self.note_late(late, arrived)
+
+    def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
+        """Take the last step of a batch for what it is.
+
+        Args:
+            late: For each episode the number under which its reward will arrive; None if it is there.
+            arrived: Rewards of earlier episodes, by number.
+        """
 
     def _setup_learn(
         self,

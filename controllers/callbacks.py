@@ -22,15 +22,23 @@ class EvaluationCallback(BaseCallback):
     Args:
         tracker: Gets ``eval/*``, ``best/*`` and ``search/*``, and one event ``evaluation`` an episode.
         on_evaluation: Called with each event's data, after the tracker.
+        finish: Called at the end of training: waits for evaluations that are late, and gives their episodes' infos.
 
     Attributes:
         evaluations: Episodes evaluated so far.
         best: The data of the evaluation of highest reward with status ``ok``; None before the first.
     """
 
-    def __init__(self, tracker: Tracker, *, on_evaluation: Callable[[dict[str, Any]], None] | None = None) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        on_evaluation: Callable[[dict[str, Any]], None] | None = None,
+        finish: Callable[[], list[dict[str, Any]]] | None = None,
+    ) -> None:
         super().__init__()
         self._tracker = tracker
+        self._finish = finish
         self._on_evaluation = on_evaluation
         self.evaluations = 0
         self.best: dict[str, Any] | None = None
@@ -54,8 +62,10 @@ class EvaluationCallback(BaseCallback):
         self.best = state["best"]
 
     def _on_step(self) -> bool:
+        for _, _, info in self.locals["infos"][0].get("arrived", ()):
+            self._record(info)
         for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
-            if done:
+            if done and "late" not in info:
                 self._record(info)
         return True
 
@@ -63,6 +73,8 @@ class EvaluationCallback(BaseCallback):
         self._flush()
 
     def _on_training_end(self) -> None:
+        for info in self._finish() if self._finish is not None else ():
+            self._record(info)
         self._flush()
 
     def _record(self, info: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import stable_baselines3
@@ -97,3 +98,8 @@ class PPO(Controller, stable_baselines3.PPO):
                 seed=seed,
                 device="cpu",
             )
+
+    def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
+        """Let the rollout buffer hold back what is late, and take what arrived."""
+        assert isinstance(self.rollout_buffer, ChoiceBuffer)
+        self.rollout_buffer.note_late(late, arrived)

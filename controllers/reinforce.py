@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -97,6 +98,11 @@ class Reinforce(Controller, OnPolicyAlgorithm):
             device="cpu",
         )
 
+    def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
+        """Let the rollout buffer hold back what is late, and take what arrived."""
+        assert isinstance(self.rollout_buffer, ChoiceBuffer)
+        self.rollout_buffer.note_late(late, arrived)
+
     def train(self) -> None:
         """One gradient step on the rollout, which enters the baseline only afterwards."""
         episode_returns = self._episode_returns()
@@ -140,11 +146,14 @@ class Reinforce(Controller, OnPolicyAlgorithm):
     def _episode_returns(self) -> Returns:
         """Returns of the rollout's episodes, before the buffer is flattened."""
         buffer = self.rollout_buffer
+        assert isinstance(buffer, ChoiceBuffer)
         begins = np.arange(buffer.buffer_size) % self.max_steps == 0
         if not np.array_equal(buffer.episode_starts, np.repeat(begins[:, None], buffer.n_envs, axis=1)):
             raise ConfigError(LOCK_STEP)
         returns: Returns = buffer.rewards.reshape(-1, self.max_steps, buffer.n_envs).sum(axis=1, dtype=np.float64)
-        return returns.flatten()
+        there, entering = buffer.episode_rewards
+        known = there.reshape(-1, self.max_steps, buffer.n_envs).all(axis=1)
+        return np.concatenate([returns[known], np.array(entering, dtype=np.float64)])
 
     def _remember(self, returns: Returns) -> None:
         """Let a rollout's returns into baseline and variance."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -35,6 +36,9 @@ class SearchController(Controller):
     def __init__(self, env: VecEnv, *, seed: int) -> None:
         super().__init__(BasePolicy, env, learning_rate=0.0, support_multi_env=True, seed=seed, device="cpu")
         self.max_steps = episode_steps(env)
+        self._late: list[int | None] = []
+        self._arrived: dict[int, float] = {}
+        self._held: dict[int, NDArray[np.int64]] = {}  # actions of late episodes by number
         self._setup_model()
 
     def _setup_model(self) -> None:
@@ -149,9 +153,27 @@ class SearchController(Controller):
             returns += rewards
             if not np.all(dones == (step == self.max_steps - 1)):
                 raise ConfigError(LOCK_STEP)
-        self.end_batch(np.array(taken), returns)
+        self._end(np.array(taken), returns)
         callback.on_rollout_end()
         return True
+
+    def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
+        """Remember which episodes of the batch have no reward yet, and what arrived."""
+        self._late, self._arrived = list(late), dict(arrived)
+
+    def _end(self, actions: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
+        """Let the subclass learn from the episodes whose rewards are there."""
+        late, arrived = self._late, self._arrived
+        self._late, self._arrived = [], {}
+        if not late:
+            self.end_batch(actions, returns)
+            return
+        there = [i for i, number in enumerate(late) if number is None]
+        known = [(self._held.pop(number), reward) for number, reward in arrived.items() if number in self._held]
+        self._held |= {number: actions[:, i] for i, number in enumerate(late) if number is not None}
+        columns = [*(actions[:, i] for i in there), *(held for held, _ in known)]
+        if columns:
+            self.end_batch(np.stack(columns, axis=1), np.array([*returns[there], *(reward for _, reward in known)]))
 
     def _dump_logs(self, iteration: int) -> None:
         """Stable-Baselines3's keys of a rollout."""

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from rlnas.envs.episode import Episode
+from rlnas.errors import ConfigError
 from rlnas.evaluation import (
     Candidate,
     Evaluation,
@@ -33,6 +34,23 @@ class Outcome:
 
     reward: float
     info: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Late:
+    """An ended episode whose evaluation is still in work.
+
+    Attributes:
+        number: Under which it will arrive.
+        episode: The episode.
+        start_id: What it started from.
+        seed: Of its evaluation.
+    """
+
+    number: int
+    episode: Episode
+    start_id: str
+    seed: int
 
 
 class Problem:
@@ -73,6 +91,7 @@ class Problem:
         self._controls: dict[float, Reward] = {}
         self.on_result: OnResult | None = None
         self._promoted: str | None = None
+        self._late: dict[int, Late] = {}
 
     @property
     def start_id(self) -> str:
@@ -179,9 +198,62 @@ class Problem:
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
         found = iter(self._evaluate(self.service, candidates, seed))
         return [
-            self._outcome(episode, next(found) if ok else None, seed)
+            self._outcome(episode, next(found) if ok else None, seed, self.start_id)
             for episode, ok in zip(episodes, inside, strict=True)
         ]
+
+    def score_early(
+        self, episodes: Sequence[Episode], *, seed: int, lag: int
+    ) -> tuple[list[Outcome | Late], list[tuple[int, Outcome]]]:
+        """Like `score`, but up to ``lag`` evaluations, of this batch and earlier ones, may still be in work in the end.
+
+        Returns:
+            One entry for each episode; and what arrived of earlier batches, by number.
+
+        Raises:
+            ConfigError: If `check_lag` does.
+        """
+        self.check_lag()
+        self.reward  # noqa: B018  (trains the start network, if that is still to be done)
+        assert isinstance(self.service, Service)
+        inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
+        candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
+        numbers = iter(self.service.submit(candidates, seed=seed))
+        known: list[Outcome | Late] = [
+            Late(next(numbers), e, self.start_id, seed) if ok else self._outcome(e, None, seed, self.start_id)
+            for e, ok in zip(episodes, inside, strict=True)
+        ]
+        own = {entry.number: index for index, entry in enumerate(known) if isinstance(entry, Late)}
+        self._late |= {entry.number: entry for entry in known if isinstance(entry, Late)}
+        arrived: list[tuple[int, Outcome]] = []
+        for number, outcome in self._collect(self.service, lag):
+            if number in own:
+                known[own[number]] = outcome
+            else:
+                arrived.append((number, outcome))
+        return known, arrived
+
+    def check_lag(self) -> None:
+        """Raise if a learner cannot go on before all evaluations of its batch are done.
+
+        Raises:
+            ConfigError: If the reward needs measured latency, or a layer chooses whom to evaluate.
+        """
+        supposed = self._make_reward(reference=Reference((0.5,), 1.0, 1, 1))
+        if not isinstance(self.service, Service) or supposed.needs_latency:
+            raise ConfigError(
+                "evaluation.lag needs a reward without latency (which is measured when nothing is in work), such as "
+                "reward.cost=macs, and neither screen nor halving (which compare whole batches)"
+            )
+
+    def finish(self) -> list[Outcome]:
+        """Wait for all evaluations that are late; gives their outcomes."""
+        return [outcome for _, outcome in self._collect(full(self.service), 0)] if self._late else []
+
+    def _collect(self, service: Service, lag: int) -> list[tuple[int, Outcome]]:
+        found = service.collect(self._late, lag=lag, measure=False, on_result=self.on_result)
+        late = {number: self._late.pop(number) for number in sorted(found)}
+        return [(n, self._outcome(w.episode, found[n], w.seed, w.start_id)) for n, w in late.items()]
 
     def judge(self, candidates: Sequence[Candidate], *, seed: int) -> list[tuple[Evaluation, float]]:
         """Evaluate candidates that did not come from episodes, to the end: each with its reward."""
@@ -191,7 +263,7 @@ class Problem:
     def _evaluate(self, service: Service | Layer, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
         return service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
-    def _outcome(self, episode: Episode, evaluation: Evaluation | None, seed: int) -> Outcome:
+    def _outcome(self, episode: Episode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         reward = self.reward_for(metrics)
         value = reward(metrics)
@@ -218,7 +290,7 @@ class Problem:
             "cached": evaluation.cached if evaluation else False,
             "graph_key": graph.key,
             "cache_key": evaluation.cache_key if evaluation else "",
-            "start_id": self.start_id,
+            "start_id": start_id,
             "operators": [str(site) for site in episode.edits],
             "edits": [site.to_json() for site in episode.edits],
             "seed": seed,

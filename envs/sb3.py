@@ -23,10 +23,11 @@ class MorphVecEnv(VecEnv):
         problem: Space, evaluation and reward.
         n_envs: Number of episodes.
         seed: Evaluation seed.
+        lag: Evaluations that a batch does not wait for; see `MorphBatch`.
     """
 
-    def __init__(self, problem: Problem, *, n_envs: int, seed: int = 0) -> None:
-        self.batch = MorphBatch(problem, n_envs=n_envs, seed=seed)
+    def __init__(self, problem: Problem, *, n_envs: int, seed: int = 0, lag: int = 0) -> None:
+        self.batch = MorphBatch(problem, n_envs=n_envs, seed=seed, lag=lag)
         self.max_steps = problem.space.max_steps
         self.render_mode = None
         self._actions: Sequence[int] = ()
@@ -53,10 +54,15 @@ class MorphVecEnv(VecEnv):
             for info, last, transition in zip(infos, observations, transitions, strict=True):
                 info["terminal_observation"] = last
                 info["TimeLimit.truncated"] = False
-                info["episode"] = {"r": transition.reward, "l": self.max_steps, "t": seconds}
+                if "late" not in info:
+                    info["episode"] = {"r": transition.reward, "l": self.max_steps, "t": seconds}
             observations = self.batch.reset()
         rewards = np.array([t.reward for t in transitions], dtype=np.float32)
         return _stack(observations), rewards, np.array([t.ended for t in transitions]), infos
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Wait for all evaluations that are late; gives the infos of their episodes."""
+        return [outcome.info for outcome in self.batch.problem.finish()]
 
     def action_masks(self) -> NDArray[np.bool_]:
         """True where an action is legal, shape (episodes, actions)."""

@@ -157,6 +157,7 @@ def evaluation_rows(run: RunDirectory, config: dict[str, Any]) -> list[dict[str,
         row |= {name: known.get(name, event.get(name)) for name in COLUMNS}
         rows.append(row | {"operators": ", ".join(event["operators"]), "edits": json.dumps(event["edits"])})
         rows[-1]["status"] = event["status"]  # which also says if it is over a limit
+        rows[-1]["cached"] = int(event["cached"])
     empty = dict.fromkeys(SEARCH_COLUMNS)
     return rows + [empty | row for key, row in stored.items() if key not in named]
 

@@ -71,6 +71,8 @@ class EvaluationSettings:
         time_limit_s: Seconds after which an evaluation is given up; needs workers, like the next two.
         memory_limit_mb: Megabytes that the process of an evaluation may take; beyond it the evaluation fails.
         retries: How often an evaluation is tried again whose process died.
+        lag: Evaluations of a batch that the controller does not wait for; they enter its next update. Needs a reward
+            without latency, and makes a search depend on timing: the same seed no longer gives the same search.
         start_epochs: Passes that train the start network first; with 0 a network of your own is taken as it is.
         start_evaluations: Evaluations of the start network that the reward refers to.
         name: ``training``, or ``tabular`` to look accuracies up.
@@ -97,6 +99,7 @@ class EvaluationSettings:
     time_limit_s: float = 120
     memory_limit_mb: float | None = None
     retries: int = 1
+    lag: int = 0
     start_epochs: float = 3
     start_evaluations: int = 8
     name: str = "training"

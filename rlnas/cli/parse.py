@@ -22,6 +22,7 @@ LEAST = {
     "evaluation.batch_size": 1,
     "evaluation.workers": 0,
     "evaluation.retries": 0,
+    "evaluation.lag": 0,
     "evaluation.start_epochs": 0,
     "evaluation.start_evaluations": 5,
     "latency.batch_size": 1,

@@ -21,7 +21,7 @@ from rlnas.cli.start import given_start, kept_start
 from rlnas.controllers import make_controller
 from rlnas.envs import MorphVecEnv, Problem, make_problem
 from rlnas.errors import LimitError
-from rlnas.evaluation import Candidate
+from rlnas.evaluation import Candidate, Store
 from rlnas.interchange import ONNX_FILE
 from rlnas.latency import TorchMeter
 from rlnas.network import Network
@@ -63,7 +63,13 @@ def _load_task(settings: SearchSettings) -> Task:
 
 def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
     resolve_mode(settings.tracking.mode, os.environ)
-    env = MorphVecEnv(_problem(settings, task, start, None), n_envs=settings.controller.n_envs, seed=settings.seed)
+    if settings.run.store is not None and Path(settings.run.store).exists():
+        with Store(settings.run.store) as store:
+            store.count()
+    problem, lag = _problem(settings, task, start, None), settings.evaluation.lag
+    if lag:
+        problem.check_lag()
+    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
     make_controller(settings.controller.name, env, seed=settings.seed, arguments=controller_arguments(settings))
 
 
@@ -105,7 +111,7 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         backend=evaluation.backend,
         address=evaluation.address,
         time_limit_s=evaluation.time_limit_s if evaluation.workers else None,
-        memory_limit_mb=evaluation.memory_limit_mb if evaluation.workers else None,
+        memory_limit_mb=evaluation.memory_limit_mb,
         retries=evaluation.retries,
         store=store_path(run, {"run": {"store": settings.run.store}}) if run else None,
         weights_mb=settings.run.weights_mb,

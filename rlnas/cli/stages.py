@@ -86,7 +86,7 @@ def run_stage(
     main = stage == "controller"
     problem.start_from(problem.first_start_id)
     promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
-    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
+    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
     total = batches(settings) * settings.controller.n_envs
     keeper = BestKeeper(run, problem) if main else None
     covered = Hypervolume(problem)
@@ -98,7 +98,7 @@ def run_stage(
             covered.add(evaluation, tracker, step=counts.evaluations)
         promoter.add(evaluation)
 
-    counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation)
+    counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation, finish=env.finish)
     folder = run.checkpoints / stage
     if (found := load_checkpoint(folder, env, owner=owner)) is not None:
         controller, extra, problems = found

@@ -36,4 +36,6 @@ def make_executor(
         if workers == 0:
             raise ConfigError("backend=ray needs workers: how many evaluations run at the same time")
         return RayExecutor(workers, address=address or LOCAL, limits=limits)
+    if workers == 0 and limits is not None and limits.memory_limit_mb is not None:
+        raise ConfigError(f"memory_limit_mb={limits.memory_limit_mb:g} needs workers: it holds for their processes")
     return WorkerPool(workers, limits=limits) if workers else InlineExecutor()

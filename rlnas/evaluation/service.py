@@ -211,13 +211,20 @@ class Service:
         return numbers
 
     def collect(
-        self, numbers: Iterable[int] | None = None, *, lag: int = 0, on_result: OnResult | None = None
+        self,
+        numbers: Iterable[int] | None = None,
+        *,
+        lag: int = 0,
+        measure: bool = True,
+        on_result: OnResult | None = None,
     ) -> dict[int, Evaluation]:
         """Wait for evaluations that were asked for with `submit`.
 
         Args:
             numbers: Which of them; all by default.
             lag: How many of these may still be in work when the call returns; a later call gives them.
+            measure: False leaves latency unknown where it is. It is measured only when nothing is in work, so a lag
+                goes without.
             on_result: Called with (number, evaluation) for each as soon as it is complete.
 
         Returns:
@@ -228,6 +235,7 @@ class Service:
             StoreError: If the store cannot be read or written.
             MeterError: If latency cannot be measured; what was trained stays stored.
         """
+        assert not lag or not measure or self.meter is None, "latency is measured when nothing is in work"
         wanted = set(self._asked if numbers is None else numbers)
         found: dict[int, Evaluation] = {}
 
@@ -239,13 +247,13 @@ class Service:
 
         try:
             for key in list(dict.fromkeys(self._asked[number] for number in sorted(wanted))):
-                if key in self._records and not self._wants_latency(self._records[key]):
+                if key in self._records and not (measure and self._wants_latency(self._records[key])):
                     give(key)
             waiting = {n for n in wanted if n in self._asked and self._asked[n] not in self._records}
             while len(waiting) > lag:
                 key = self._take_next()
                 waiting.difference_update(self._askers[key])
-                if not self._wants_latency(self._records[key]):
+                if not (measure and self._wants_latency(self._records[key])):
                     give(key)
             unmeasured = [key for key in self._records if wanted.intersection(self._askers[key])]
             if unmeasured and not waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -65,5 +66,6 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         write(partial)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from None
