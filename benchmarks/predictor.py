@@ -47,18 +47,18 @@ def main() -> None:
 
     def done(graph: Graph, latency: Latency) -> None:
         predictor.save(options.to)
-        n = len(predictor.measured)
-        print(f"{n:>4}/{len(graphs)}  {latency.ms:8.4f} ms  {'; '.join(latency.warnings)}", flush=True)
+        n = sum(len(row.latencies) for row in predictor.measured.values())
+        print(f"{n:>4}/{2 * len(graphs)}  {latency.ms:8.4f} ms  {'; '.join(latency.warnings)}", flush=True)
 
-    collect(predictor, [g for g in graphs if g.key not in predictor.measured], meter=meter, on_network=done)
+    collect(predictor, graphs, meter=meter, passes=2, on_network=done)
     held_out = predictor.fit()
     predictor.save(options.to)
     rows = [row for _, row in sorted(predictor.measured.items())]
-    macs = [{"count": 1.0, "macs": sum(v for name, v in row.items() if name.endswith(".macs"))} for _, row in rows]
-    _, plain = fit(macs, [latency.ms for latency, _ in rows])
-    ms = np.array([latency.ms for latency, _ in rows])
-    spread = [100 * (latency.high_ms - latency.low_ms) / 2 / latency.ms for latency, _ in rows]
-    print(f"{len(rows)} networks, {ms.min():.3f} to {ms.max():.3f} ms, each known to ±{np.median(spread):.1f} %")
+    macs = [{"count": 1.0, "macs": sum(v for k, v in row.features.items() if k.endswith(".macs"))} for row in rows]
+    ms = np.array([row.ms for row in rows])
+    _, plain = fit(macs, list(ms))
+    apart = 100 * float(np.median([row.apart for row in rows]))
+    print(f"{len(rows)} networks, {ms.min():.3f} to {ms.max():.3f} ms; their two measurements are {apart:.1f} % apart")
     print(f"{'held out':<28} {'mean error %':>12} {'Spearman':>9} {'95 % below %':>13}")
     for name, found in (("predictor", held_out), ("multiply-accumulates alone", plain)):
         print(f"{name:<28} {found.mape:>12.2f} {found.spearman:>9.4f} {100 * found.relative_95:>13.1f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from rlnas.evaluation import (
 )
 from rlnas.graph import Graph
 from rlnas.interchange import from_module
-from rlnas.latency import Meter, TorchMeter
+from rlnas.latency import Meter, TorchMeter, is_deterministic
 from rlnas.network import Network
 from rlnas.rewards import Reference, make_reward
 from rlnas.spaces import Limits, LimitSetting, MorphSpace, Variant, conv_stages, default_variants
@@ -52,6 +52,8 @@ def make_space(
     max_nodes: int | None = None,
     max_macs: LimitSetting = "4x",
     max_params: LimitSetting = None,
+    max_predicted_ms: LimitSetting = None,
+    predict: Callable[[Graph], float] | None = None,
 ) -> MorphSpace:
     """A space of edits of a start network for a task.
 
@@ -62,6 +64,8 @@ def make_space(
         max_nodes: Slots for nodes; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``"4x"`` the start network's, or ``"60%"`` of it.
         max_params: Limit on parameters, in the same forms.
+        max_predicted_ms: Limit on the latency that ``predict`` gives, in the same forms.
+        predict: Latency of an architecture in milliseconds.
 
     Raises:
         ConfigError: If a name or a setting is not known, or the start network does not fit the task.
@@ -73,7 +77,9 @@ def make_space(
         start = START_NETWORKS[space](task.input_shape, task.n_classes, stages=stages, width=width)
     check_fit(start, task)
     chosen = default_variants(start) if variants is None else tuple(_variant(v) for v in variants)
-    limits = Limits.resolve(start, max_macs=max_macs, max_params=max_params)
+    limits = Limits.resolve(
+        start, max_macs=max_macs, max_params=max_params, max_predicted_ms=max_predicted_ms, predict=predict
+    )
     if max_nodes is None:
         max_nodes = max(SLOTS, len(start) + SLOTS_PER_STEP * max_steps)
     return MorphSpace(start, chosen, max_steps=max_steps, max_nodes=max_nodes, limits=limits)
@@ -157,7 +163,7 @@ def make_problem(
         target: Target of a cost that is not latency.
         target_ms: Target latency.
         max_latency_ms: Limit on measured latency.
-        meter: Measures latency; PyTorch on the CPU by default, where the reward needs it.
+        meter: Measures latency, or knows it; PyTorch on the CPU by default, where the reward needs it.
         workers: Processes that train candidates; 0 trains in this process.
         backend: Where they are: ``"processes"`` of this machine, or ``"ray"``.
         address: A running Ray cluster; by default one is started on this machine.
@@ -182,6 +188,8 @@ def make_problem(
     elif task_options:
         raise ConfigError("task_options go with the name of a task, not with a task")
     begin = _start(start, task)
+    if meter is not None and is_deterministic(meter):
+        space.setdefault("predict", meter.graph_ms)
     morphs = make_space(task, start=begin.graph if isinstance(begin, Network) else begin, **space)
     recipe: dict[str, Any] = {
         "batch_size": batch_size,

@@ -40,6 +40,7 @@ class SpaceSettings:
         max_params: Limit on parameters, in the same forms.
         promote_every: Evaluations after which the best network since, as trained, becomes the start of all further
             episodes, if it is better than the start was; by default the start stays.
+        max_predicted_ms: Limit on the latency that a table or a predictor gives (latency.meter), in the same forms.
     """
 
     start: str | None = None
@@ -53,6 +54,7 @@ class SpaceSettings:
     max_macs: int | str | None = "4x"
     max_params: int | str | None = None
     promote_every: int | None = None
+    max_predicted_ms: float | str | None = None
 
 
 @dataclass
@@ -115,17 +117,40 @@ class EvaluationSettings:
 
 @dataclass
 class LatencySettings:
-    """How latency is measured.
+    """How latency is measured. A setting left at null is the meter's own default; each meter knows some of them.
 
     Attributes:
+        meter: torch_cpu, torch_cuda, onnx_cpu, command, or table and predictor, which measure nothing.
         batch_size: Samples in one call.
-        repeats: Timed rounds; the latency is their median.
-        warmup: Calls before the first timed one.
+        threads: Threads that the runtime computes with.
+        dtype: float32, bfloat16 or float16.
+        warmup: Calls before the first timed one, at least 10.
+        repeats: Fewest timed rounds, at least 30; runs of a command for each network.
+        precision: Half of the 95 % interval, relative to the latency, that is narrow enough.
+        max_time_s: Longest time for one network.
+        replay: Replay a captured CUDA graph.
+        command: Command line that prints milliseconds, such as ``ssh pi measure {onnx}``; also ``{python}``,
+            ``{weights}`` and ``{batch_size}``.
+        timeout_s: Seconds after which a run of the command is given up.
+        wait_s: Seconds to wait for another process of this machine that measures.
+        table: File that ``rlnas latency build-table`` wrote.
+        predictor: File that ``rlnas latency fit`` wrote.
     """
 
-    batch_size: int = 1
-    repeats: int = 30
-    warmup: int = 10
+    meter: str = "torch_cpu"
+    batch_size: int | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    warmup: int | None = None
+    repeats: int | None = None
+    precision: float | None = None
+    max_time_s: float | None = None
+    replay: bool | None = None
+    command: str | None = None
+    timeout_s: float | None = None
+    wait_s: float | None = None
+    table: str | None = None
+    predictor: str | None = None
 
 
 @dataclass

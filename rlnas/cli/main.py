@@ -23,6 +23,7 @@ commands:
   show     list the layers of a network, draw it, or list what can be done to it: rlnas show NETWORK
   apply    one edit by hand: rlnas apply NETWORK OPERATOR SITE --to FOLDER
   export   a network as plain PyTorch, safetensors and ONNX: rlnas export NETWORK --to FOLDER
+  latency  measure a network, build a look-up table, fit a predictor: rlnas latency --help
   --version
 """
 
@@ -32,6 +33,7 @@ COMMANDS = {
     "show": ("rlnas.cli.show", "show"),
     "apply": ("rlnas.cli.apply", "apply_operator"),
     "export": ("rlnas.cli.export", "export_network"),
+    "latency": ("rlnas.cli.latency", "latency"),
 }
 """Module and function of each command; a module is loaded when its command is given."""
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.final import Finished, Winner, choose, judge, train_to_the_end, write_best
+from rlnas.cli.measuring import meter_of
 from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
@@ -23,7 +24,6 @@ from rlnas.envs import MorphVecEnv, Problem, make_problem
 from rlnas.errors import LimitError
 from rlnas.evaluation import Candidate, Store
 from rlnas.interchange import ONNX_FILE
-from rlnas.latency import TorchMeter
 from rlnas.network import Network
 from rlnas.runs import RunDirectory, fingerprint, read_evaluations, store_path
 from rlnas.tasks import Task, load_task
@@ -36,7 +36,7 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
     Returns:
         Exit status.
     """
-    task = _load_task(settings)
+    task = load_the_task(settings)
     start = given_start(settings, task)
     _check(settings, task, start)
     agent_run = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
@@ -51,10 +51,11 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
 
 def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:
     """Go on with a run from its last checkpoints; returns the exit status."""
-    return _run(run, settings, plain, _load_task(settings), kept_start(run, settings))
+    return _run(run, settings, plain, load_the_task(settings), kept_start(run, settings))
 
 
-def _load_task(settings: SearchSettings) -> Task:
+def load_the_task(settings: SearchSettings) -> Task:
+    """The task that the settings name."""
     options = dict(settings.task.options or {})
     if settings.task.path is not None:
         options["path"] = settings.task.path
@@ -84,7 +85,7 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
 
 
 def _problem(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> Problem:
-    space, evaluation, reward = settings.space, settings.evaluation, settings.reward
+    evaluation, reward = settings.evaluation, settings.reward
     return make_problem(
         task,
         start=start,
@@ -106,7 +107,7 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         target=reward.target,
         target_ms=reward.target_ms,
         max_latency_ms=reward.max_latency_ms,
-        meter=_meter(settings),
+        meter=meter_of(settings.latency.meter, vars(settings.latency)),
         workers=evaluation.workers,
         backend=evaluation.backend,
         address=evaluation.address,
@@ -118,20 +119,24 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         run=run.path.name if run else None,
         starts=run.starts if run else None,
         seed=settings.seed,
-        space=space.name,
-        stages=space.stages,
-        width=space.width,
-        variants=space.variants,
-        max_steps=space.max_steps,
-        max_nodes=space.max_nodes,
-        max_macs=space.max_macs,
-        max_params=space.max_params,
+        **space_arguments(settings),
     )
 
 
-def _meter(settings: SearchSettings) -> TorchMeter:
-    chosen = settings.latency
-    return TorchMeter(batch_size=chosen.batch_size, repeats=chosen.repeats, warmup=chosen.warmup)
+def space_arguments(settings: SearchSettings) -> dict[str, Any]:
+    """Arguments of `rlnas.envs.make.make_space` that the settings hold."""
+    space = settings.space
+    return {
+        "space": space.name,
+        "stages": space.stages,
+        "width": space.width,
+        "variants": space.variants,
+        "max_steps": space.max_steps,
+        "max_nodes": space.max_nodes,
+        "max_macs": space.max_macs,
+        "max_params": space.max_params,
+        "max_predicted_ms": space.max_predicted_ms,
+    }
 
 
 def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], task: Task, start: Network | None) -> int:

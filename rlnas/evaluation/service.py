@@ -420,7 +420,9 @@ class Service:
         state = json.dumps(dict(self.meter.state()))
         if self.store.note(f"meter {meter_key}") != state:
             self.store.set_note(f"meter {meter_key}", state)
-        self.store.set_latency(key, latency, meter=meter_key, interval=interval, environment=environment())
+        said = json.loads(environment()) | ({"warnings": list(latency.warnings)} if latency.warnings else {})
+        measured_with = json.dumps(said, sort_keys=True)
+        self.store.set_latency(key, latency, meter=meter_key, interval=interval, environment=measured_with)
         record = self.store.get(key)
         assert record is not None
         return record

@@ -23,7 +23,9 @@ MIN_WARMUP_MS = 5.0
 MOST_RUNS = 16
 BASELINE_ROUNDS = 100
 SLOWER = 1.25
-FEW_UNDISTURBED = 0.2
+FEW_UNDISTURBED = 0.1
+PATIENCE = 4.0
+"""How many times ``max_time_s`` a meter goes on where hardly anything was undisturbed."""
 
 Timed = Callable[[], tuple[list[float], list[float]]]
 """One forward pass: milliseconds of its laps, and those of the probes around them."""
@@ -50,6 +52,7 @@ class InterleavedMeter(ABC):
         repeats: Fewest timed rounds, at least 30.
         precision: Half of the interval, relative to the latency, that is narrow enough.
         max_time_s: Longest time for one network, warm-up not counted; with one thread the processor's time for it.
+            Up to four times as long where hardly a lap was undisturbed.
         wait_s: Seconds to wait for another process that measures.
 
     Raises:
@@ -200,20 +203,24 @@ class InterleavedMeter(ABC):
         return max(1, min(MOST_RUNS, round(base / fastest)))
 
     def _rounds(self, timed: Timed, reference: Timed, *, runs: int) -> tuple[Estimate, int]:
-        """Take turns until the interval is narrow enough or the time is over."""
+        """Take turns until the interval is narrow enough or the time is over; on a slow processor wait for longer."""
         of_network, of_reference = Samples(), Samples()
-        end = self._spent() + self._max_time_s
-        wanted = self._repeats
+        begun, wanted = self._spent(), self._repeats
+        base_ms, probe_ms = self._baseline["baseline_ms"], self._baseline["probe_ms"]
         while True:
-            while len(of_reference) < wanted and (len(of_reference) < self._repeats or self._spent() < end):
+            while len(of_reference) < wanted:
                 of_reference.add(reference())
                 for _ in range(runs):
                     of_network.add(timed())
-            found = estimate(of_network, of_reference, baseline_ms=self._baseline["baseline_ms"])
-            calm = not self._is_slow(found) and found.undisturbed >= FEW_UNDISTURBED
-            if (found.half_width <= self._precision and calm) or self._spent() >= end:
+                if len(of_reference) >= self._repeats and self._spent() - begun >= PATIENCE * self._max_time_s:
+                    break
+            found = estimate(of_network, of_reference, baseline_ms=base_ms, probe_ms=probe_ms)
+            calm, spent = found.undisturbed >= FEW_UNDISTURBED, self._spent() - begun
+            if calm and (found.half_width <= self._precision or spent >= self._max_time_s):
                 return found, len(of_network)
-            wanted = round(1.5 * wanted)
+            if spent >= PATIENCE * self._max_time_s:  # then what there is has to do
+                return estimate(of_network, of_reference, baseline_ms=base_ms), len(of_network)
+            wanted = len(of_reference) + max(self._repeats // 2, len(of_reference) // 4)
 
     def _spent(self) -> float:
         """Seconds on the clock that times are taken by."""

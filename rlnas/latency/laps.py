@@ -13,9 +13,6 @@ from rlnas.graph import Graph, to_source
 
 PROBE_STEPS: Final = 600
 TICK: Final = "_tick"
-LAP_US: Final = 75.0
-STATEMENT_US, MACS_PER_US = 5.0, 20_000.0
-"""Rough cost on any processor; it only decides how many laps a network is timed in."""
 
 Clock = Callable[[], int]
 """A clock that counts nanoseconds."""
@@ -68,29 +65,17 @@ def clock_for(threads: int) -> Clock:
     return time.thread_time_ns if threads == 1 else time.perf_counter_ns
 
 
-def ticking(graph: Graph, module: nn.Module, tick: Callable[[], None], *, batch_size: int) -> Callable[[Tensor], Any]:
-    """The forward pass of a network's module, with ticks between its statements.
-
-    There are as many ticks as divide it into laps of about `LAP_US` microseconds, evenly spread; where they are depends
-    on the graph alone, so that a network is always timed in the same way.
+def ticking(graph: Graph, module: nn.Module, tick: Callable[[], None]) -> Callable[[Tensor], Any]:
+    """The forward pass of a network's module, with a tick between its statements.
 
     Args:
         module: Made by `Network.module`.
         tick: Called between two statements.
-        batch_size: Samples in one pass.
     """
     tree = ast.parse(to_source(graph))
     forward = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "forward")
-    count = len(forward.body)
-    expected_us = STATEMENT_US * count + batch_size * graph.macs / MACS_PER_US
-    laps = max(1, min(count, round(expected_us / LAP_US)))
-    after = {round(lap * count / laps) for lap in range(1, laps)}  # numbers of statements, counted from 1
-    body: list[ast.stmt] = []
-    for number, statement in enumerate(forward.body, start=1):
-        body.append(statement)
-        if number in after:
-            body.append(ast.Expr(ast.Call(ast.Name(TICK, ast.Load()), [], [])))
-    forward.body = body
+    call = ast.Expr(ast.Call(ast.Name(TICK, ast.Load()), [], []))
+    forward.body = [part for statement in forward.body for part in (statement, call)][:-1]
     names: dict[str, Any] = {TICK: tick}
     exec(compile(ast.fix_missing_locations(tree), "<rlnas laps>", "exec"), names)
     run = names["Network"].forward

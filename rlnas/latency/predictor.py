@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import torch
@@ -27,20 +28,44 @@ FEWEST: Final = 30
 FAR: Final = 2.0
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A network that was measured, perhaps several times.
+
+    Attributes:
+        features: Its amounts of work.
+        latencies: Each measurement.
+    """
+
+    features: Features
+    latencies: tuple[Latency, ...]
+
+    @property
+    def ms(self) -> float:
+        """Geometric mean of the measurements."""
+        return math.exp(fmean(math.log(latency.ms) for latency in self.latencies))
+
+    @property
+    def apart(self) -> float:
+        """How far the measurements are apart: the largest over the smallest, less one."""
+        ms = [latency.ms for latency in self.latencies]
+        return max(ms) / min(ms) - 1
+
+
 @dataclass
 class LatencyPredictor:
     """Measured networks, and what follows from them.
 
     Attributes:
         meter: What measured them, on what: the meter's description.
-        measured: Latency and features by graph key.
+        measured: What was measured, by graph key.
         state: What the latencies are relative to: the meter's state.
         costs: Milliseconds for each unit of each feature; empty before `fit`.
         held_out: Errors on held-out networks; None before `fit`.
     """
 
     meter: Mapping[str, Any]
-    measured: dict[str, tuple[Latency, Features]] = field(default_factory=dict)
+    measured: dict[str, Measured] = field(default_factory=dict)
     state: Mapping[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
     held_out: HeldOut | None = None
@@ -60,8 +85,8 @@ class LatencyPredictor:
             raise MeterError(
                 f"{len(self.measured)} measured networks are too few to fit a predictor; {FEWEST} are needed"
             )
-        rows = sorted(self.measured.items())
-        self.costs, self.held_out = fit([row for _, (_, row) in rows], [latency.ms for _, (latency, _) in rows])
+        rows = [self.measured[key] for key in sorted(self.measured)]
+        self.costs, self.held_out = fit([row.features for row in rows], [row.ms for row in rows])
         return self.held_out
 
     def latency(self, graph: Graph, *, name: str | Path = "the predictor") -> Latency:
@@ -90,7 +115,7 @@ class LatencyPredictor:
     def _far(self, row: Features) -> tuple[str, ...]:
         """A warning if a network has much more of something than any measured one."""
         for name, value in sorted(row.items()):
-            most = max((seen.get(name, 0.0) for _, seen in self.measured.values()), default=0.0)
+            most = max((seen.features.get(name, 0.0) for seen in self.measured.values()), default=0.0)
             if value > FAR * most:
                 return (f"extrapolated: {name} is {value / most:.1f} times that of any network that was measured",)
         return ()
@@ -100,8 +125,8 @@ class LatencyPredictor:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         networks = [
-            {"graph": key, **latency.to_json(), "features": row}
-            for key, (latency, row) in sorted(self.measured.items())
+            {"graph": key, "features": row.features, "measurements": [latency.to_json() for latency in row.latencies]}
+            for key, row in sorted(self.measured.items())
         ]
         return {
             "format": FORMAT,
@@ -131,7 +156,10 @@ class LatencyPredictor:
         try:
             found = cls(dict(data["meter"]), state=_numbers(data["state"]), costs=_numbers(data["costs"]))
             for entry in data["networks"]:
-                found.measured[str(entry["graph"])] = Latency.from_json(entry), _numbers(entry["features"])
+                latencies = tuple(Latency.from_json(latency) for latency in entry["measurements"])
+                if not latencies:
+                    raise ValueError(f"network {entry['graph']} was never measured")
+                found.measured[str(entry["graph"])] = Measured(_numbers(entry["features"]), latencies)
             if data["held_out"] is not None:
                 found.held_out = HeldOut(**_numbers(data["held_out"]))
             if found.batch_size < 1:
@@ -197,24 +225,32 @@ def collect(
     graphs: Sequence[Graph],
     *,
     meter: Meter,
+    passes: int = 2,
     on_network: Callable[[Graph, Latency], None] = lambda graph, latency: None,
 ) -> None:
-    """Measure networks for a predictor, one after the other; an interrupted call keeps what it has.
+    """Measure networks for a predictor; an interrupted call keeps what it has, and another one goes on with it.
 
     Args:
-        on_network: Called after each.
+        passes: How often each is measured: all of them once, then all of them again, so that a slow hour of the machine
+            does not spoil some of them.
+        on_network: Called after each measurement.
 
     Raises:
         MeterError: If one cannot be measured, or the predictor is of another device, runtime or setting.
     """
     check_same(predictor.meter, meter.description, f"the {KIND}")
     meter.restore(predictor.state)
-    for graph in graphs:
-        network = Network.initialize(graph, generator=torch.Generator().manual_seed(0))
-        (latency,) = meter.measure([network])
-        predictor.measured[graph.key] = latency, features(graph, batch_size=predictor.batch_size)
-        predictor.state = meter.state()
-        on_network(graph, latency)
+    for number in range(passes):
+        for graph in graphs:
+            before = predictor.measured.get(graph.key)
+            if before is not None and len(before.latencies) > number:
+                continue
+            network = Network.initialize(graph, generator=torch.Generator().manual_seed(0))
+            (latency,) = meter.measure([network])
+            row = before or Measured(features(graph, batch_size=predictor.batch_size), ())
+            predictor.measured[graph.key] = Measured(row.features, (*row.latencies, latency))
+            predictor.state = meter.state()
+            on_network(graph, latency)
 
 
 def _numbers(data: Mapping[str, Any]) -> dict[str, float]:

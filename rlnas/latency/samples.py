@@ -72,7 +72,9 @@ class Estimate:
         return (self.high - self.low) / 2 / self.ms
 
 
-def estimate(network: Samples, reference: Samples, *, baseline_ms: float | None = None) -> Estimate:
+def estimate(
+    network: Samples, reference: Samples, *, baseline_ms: float | None = None, probe_ms: float | None = None
+) -> Estimate:
     """Sum up rounds in which a network and a reference took turns.
 
     A network's time is the sum over its laps of a low quantile of the undisturbed samples of that lap, and so is the
@@ -80,10 +82,12 @@ def estimate(network: Samples, reference: Samples, *, baseline_ms: float | None 
 
     Args:
         baseline_ms: The reference's time that the network's is relative to; by default its time in these rounds.
+        probe_ms: What a probe is known to take at best, if it did not so in these rounds.
     """
-    probe_ms = best_probe([*network.probes, *reference.probes])
-    laps, calm = _arrays(network, probe_ms)
-    reference_laps, reference_calm = _arrays(reference, probe_ms)
+    found_ms = best_probe([*network.probes, *reference.probes])
+    best_ms = found_ms if probe_ms is None else min(found_ms, probe_ms)
+    laps, calm = _arrays(network, best_ms)
+    reference_laps, reference_calm = _arrays(reference, best_ms)
     reference_ms = _total(reference_laps, reference_calm)
     baseline_ms = baseline_ms or reference_ms
     ms = _total(laps, calm) * correction(reference_ms, baseline_ms)
@@ -99,7 +103,7 @@ def estimate(network: Samples, reference: Samples, *, baseline_ms: float | None 
         )
     ]
     error = STUDENT * float(np.std(parts, ddof=1)) / len(parts) ** 0.5 if len(parts) > 1 else 0.0
-    return Estimate(ms, max(ms - error, 0.0), ms + error, reference_ms, probe_ms, float(calm.mean()))
+    return Estimate(ms, max(ms - error, 0.0), ms + error, reference_ms, found_ms, float(calm.mean()))
 
 
 def correction(reference_ms: float, baseline_ms: float) -> float:

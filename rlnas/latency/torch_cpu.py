@@ -37,7 +37,7 @@ class TorchMeter(InterleavedMeter):
         module = network.to(DTYPES[self._dtype]).module().eval()
         first_run(lambda: module(inputs), network, inputs, self._dtype)
         timer = LapTimer(clock_for(self._threads))
-        run = ticking(network.graph, module, timer.tick, batch_size=self._batch_size)
+        run = ticking(network.graph, module, timer.tick)
         return lambda: timer.time(lambda: run(inputs))
 
     def _prepare_piece(self, piece: Piece) -> Timed:

@@ -93,8 +93,7 @@ class MorphSpace:
             if not reached:
                 raise LimitError(
                     f"no network within {self.max_steps} edits of the start meets {self.limits}: the start has "
-                    f"n_params={self.start.n_params:,}, macs={self.start.macs:,}; the smallest found has "
-                    f"n_params={graph.n_params:,}, macs={graph.macs:,}"
+                    f"{self.limits.costs(self.start)}; the smallest found has {self.limits.costs(graph)}"
                 )
 
     def __getstate__(self) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlnas.latency import METERS, Latency, LatencyPredictor, LatencyTable, Meter
 from rlnas.latency.features import features
+from rlnas.latency.predictor import Measured
 from rlnas.latency.signature import signatures
 from tests.latency.fakes import network
 
@@ -28,7 +29,7 @@ def predictor(n: int = 40) -> LatencyPredictor:
     for width in range(2, 2 + n):
         graph = network(width).graph
         ms = 0.01 * len(graph) + graph.macs / 1e7
-        found.measured[graph.key] = Latency(ms, 0.9 * ms, 1.1 * ms, 40), features(graph)
+        found.measured[graph.key] = Measured(features(graph), (Latency(ms, 0.9 * ms, 1.1 * ms, 40),))
     found.fit()
     return found
 
