@@ -41,7 +41,10 @@ def _fold(before: str, text: str, after: str, indent: int) -> list[str]:
 
 
 def _last_bracket(text: str) -> tuple[int, int] | None:
-    """Where the last outermost bracket that holds anything begins and ends."""
+    """Where the last outermost bracket that holds anything begins and ends; a lone index is left as it is.
+
+    A comma behind it would make it another one.
+    """
     depth, start, found = 0, 0, None
     for i, letter in enumerate(text):
         if letter in "([":
@@ -49,7 +52,8 @@ def _last_bracket(text: str) -> tuple[int, int] | None:
             depth += 1
         elif letter in ")]":
             depth -= 1
-            if depth == 0 and i > start + 1:
+            index = text[start] == "[" and start > 0 and len(_split(text[start + 1 : i])) == 1
+            if depth == 0 and i > start + 1 and not index:
                 found = (start, i)
     return found
 

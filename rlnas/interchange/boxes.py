@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from rlnas.errors import GraphError
-from rlnas.graph import OPS
 from rlnas.interchange.spelling import call_text, plain_name
 from rlnas.interchange.values import BATCH, Value
 from rlnas.interchange.views import Sample
@@ -74,7 +73,7 @@ def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: t
         call, shape = f"{call}.unflatten(0, (-1, {merged}))", (merged, *out.shape[1:])
     elif at:
         call = f"{call}.movedim({at}, 0)"
-    made = tracer.add("opaque", operands, name=name if name not in OPS else "", text=call, shape=shape)
+    made = tracer.add("opaque", operands, name=tracer.unused(name), text=call, shape=shape)
     tracer.result(made, out, Value(made, shape, Sample(None, shape, at, merged), out.dim()))
 
 

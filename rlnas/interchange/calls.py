@@ -185,7 +185,10 @@ def _looked_up(tracer: Tracer, out: Tensor, input: Tensor, index: Any) -> None:
 def in_front(x: Value, rank: int) -> None:
     """A layer that needs the batch in front of a map of some rank; an axis merged with it may come between."""
     if x.sample.batch != 0 or x.sample.merged > 1 or len(x.shape) != rank:
-        raise GraphError(f"it needs a batch of values of rank {rank}, got one sample of shape {x.shape}")
+        raise GraphError(
+            f"it needs the batch in front of values of rank {rank}, got one sample of shape {x.shape}; do samples lie "
+            "side by side in one axis?"
+        )
 
 
 # ------------------------------------------------------------------------------------------------- normalizations
@@ -205,7 +208,10 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> None:
     if training or running_mean is None or running_var is None:
-        raise GraphError("batch norm without running statistics is not known")
+        raise GraphError(
+            "batch norm that takes the statistics of the batch, in evaluation too, mixes samples; keep running "
+            "statistics (track_running_stats=True)"
+        )
     x = tracer.value(input)
     rank = input.dim() - 1
     in_front(x, rank)

@@ -31,7 +31,8 @@ def from_module(module: nn.Module, example_input: Tensor, *, opaque: bool = Fals
 
     The module runs once on two samples made from the example, in eval mode, and what it calls is written down. So code
     that depends on shapes is resolved against the example's; the number of samples stays free. The module itself is
-    left as it was.
+    left as it was. Fused kernels that PyTorch takes for `nn.MultiheadAttention` in inference round differently from the
+    steps of which it consists; the network has those.
 
     Args:
         module: Any module of one tensor to one tensor, both with the batch in front.
@@ -118,15 +119,18 @@ def run_and_write_down(module: nn.Module, tracer: Tracer, batch: Tensor) -> Netw
 
 
 def _check_example(module: nn.Module, example: Any) -> None:
-    if not isinstance(example, Tensor) or example.dim() < 2 or len(example) < 1:
+    if not isinstance(example, Tensor) or example.dim() < 2 or not example.numel():
         given = f"a tensor of shape {tuple(example.shape)}" if isinstance(example, Tensor) else type(example).__name__
-        raise GraphError(f"the example input should be a batch, shape (samples, *input shape); got {given}")
-    if not (example.is_floating_point() or example.dtype == torch.int64):
-        raise GraphError(f"the example input holds {example.dtype}; floating-point values or int64 ids can be taken in")
+        raise GraphError(
+            f"the example input should be one batch, shape (samples, *input shape), got {given}; wrap a module of "
+            "several inputs in one that fixes the others"
+        )
+    if not (example.dtype in (torch.float32, torch.float64) or example.dtype == torch.int64):
+        raise GraphError(f"the example input holds {example.dtype}; float32 values or int64 ids can be taken in")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if nn.parameter.is_lazy(tensor):
             raise GraphError(f"{name} has no values yet; run the module once first")
-        if tensor.is_sparse or tensor.is_quantized or tensor.is_complex():
+        if tensor.is_sparse or tensor.is_quantized or (tensor.is_complex() and isinstance(tensor, nn.Parameter)):
             raise GraphError(f"{name} is sparse, quantized or complex; only dense real tensors can be taken in")
         if tensor.device.type != "cpu":
             raise GraphError(f"{name} lies on {tensor.device}; take the module in from the CPU: module.cpu()")

@@ -97,6 +97,7 @@ class Tracer(TorchFunctionMode):
         self.reads: dict[str, list[Traced]] = {}
         self.views: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
         self._handlers, self._opaque, self.plain, self._module = handlers, opaque, plain, module
+        self._reserved = {identifier(path) for path, _ in module.named_modules()}
         self._known: dict[int, Traced | Unknown] = {}
         self.layouts: dict[str, tuple[int, ...]] = {}
         self._owners: dict[tuple[Any, ...], str] = {}
@@ -179,7 +180,10 @@ class Tracer(TorchFunctionMode):
             return out
         name = plain_name(func)
         if name in REFUSED or getattr(func, "__name__", "") in NUMBERS:
-            raise self.error(f"the flow of control, or a number, depends on the input ({name})")
+            raise self.error(
+                f"the flow of control, or a number, depends on the input ({name}), so that there is no one graph; use "
+                "torch.where, or take in the part without it"
+            )
         if self._is_composite(func, name):
             return self._inside(func, args, kwargs)
         try:
@@ -435,7 +439,8 @@ class Tracer(TorchFunctionMode):
             if dtype == "float32" and not values.is_floating_point():
                 raise GraphError(f"constants of type {values.dtype} are not known")
             trained = self.is_trained(tensor) and dtype == "float32"
-            made = self.unused(identifier(self.constants.names.get(id(tensor), "constant")))
+            name = self.constants.names.get(id(tensor))
+            made = self.unused(identifier(name), own=True) if name else self.unused("constant")
             node = complete(Node.make(made, "parameter", shape=tuple(values.shape), trained=trained, dtype=dtype))
             self.nodes.append(node)
             self.shapes[made] = tuple(values.shape)
@@ -523,7 +528,7 @@ class Tracer(TorchFunctionMode):
             raise GraphError(
                 f"over {MOST_NODES} operations; a loop over time should be one module, kept as a black box"
             )
-        made = self.unused(name or SHORT.get(op, op))
+        made = self.unused(name, own=True) if name else self.unused(SHORT.get(op, op))
         given = {k: float(v) if k in FLOATS and not isinstance(v, bool) else v for k, v in attrs.items()}
         node = complete(Node.make(made, op, tuple(inputs), **given))
         self.nodes.append(node)
@@ -535,12 +540,17 @@ class Tracer(TorchFunctionMode):
         name = self.constants.names.get(id(weight), "")
         return identifier(name.rpartition(".")[0]) if name else ""
 
-    def unused(self, wanted: str) -> str:
-        """An id that no node has: the one wanted, or that with a number."""
-        if wanted not in self.shapes and wanted not in TAKEN and wanted not in OPS and wanted not in SHORT.values():
+    def unused(self, wanted: str, *, own: bool = False) -> str:
+        """An id that no node has: the one wanted, or that with a number.
+
+        Args:
+            own: True for a name that the module gives; others keep clear of those, and of names of ops.
+        """
+        taken = own or not (wanted in OPS or wanted in SHORT.values() or wanted in self._reserved)
+        if taken and wanted not in self.shapes and wanted not in TAKEN:
             return wanted
         n = 1
-        while f"{wanted}{n}" in self.shapes or f"{wanted}{n}" in TAKEN:
+        while f"{wanted}{n}" in self.shapes or f"{wanted}{n}" in TAKEN or f"{wanted}{n}" in self._reserved:
             n += 1
         return f"{wanted}{n}"
 

@@ -12,7 +12,10 @@ from rlnas.interchange.views import Sample
 
 BATCH = 2
 """Samples on which a module runs while it is written down."""
-ALONG = "it works along the batch, so that samples would be mixed"
+ALONG = (
+    "it works along the batch, so that samples would be mixed; in a graph each sample goes its own way. Is the batch "
+    "in front of the input, and does nothing take statistics of it?"
+)
 
 
 @dataclass(frozen=True, eq=False)

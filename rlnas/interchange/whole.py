@@ -12,6 +12,7 @@ from torch import Tensor
 from rlnas.errors import GraphError
 from rlnas.graph import OPS, Node
 from rlnas.graph.facts import complete, facts_of
+from rlnas.interchange.spelling import identifier
 from rlnas.interchange.trace import Tracer
 from rlnas.interchange.values import Tied
 from rlnas.interchange.views import Step, steps_to
@@ -138,7 +139,7 @@ class _Keeper:
 
     def _name(self) -> str:
         path = self.tracer.constants.names.get(id(self.root), "parameter")
-        return self.tracer.unused(path.removesuffix(".weight").replace(".", "_"))
+        return self.tracer.unused(identifier(path.removesuffix(".weight")), own=True)
 
     def _node(self, id: str, op: str, inputs: tuple[str, ...], **attrs: object) -> Node:
         node = complete(Node.make(id, op, inputs, **attrs))

@@ -199,6 +199,13 @@ EMBEDDING = Op(
 # ---------------------------------------------------------------------------------------------- inputs and parameters
 
 
+def _input_shape(node: Node, shapes: Shapes) -> Shape:
+    shape: Shape = node["shape"]
+    if not shape:
+        raise GraphError(f"input {node.id}: shape=() has no axis")
+    return shape
+
+
 def _parameter_source(node: Node, shapes: Shapes) -> str:
     size = ", ".join(map(str, node["shape"]))
     if node["trained"]:
@@ -232,7 +239,7 @@ ROWS = (
     Op(
         "input",
         "input",
-        lambda node, shapes: node["shape"],
+        _input_shape,
         call=lambda node, names: node.id,
         arity=0,
         attributes={"shape": REQUIRED, "dtype": "float32"},
