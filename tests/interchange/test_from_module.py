@@ -223,5 +223,7 @@ def test_examples_must_be_batches() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(GraphError, match=r"0\.weight has no values yet; run the module once"):
         rlnas.from_module(nn.Sequential(nn.LazyLinear(3)), torch.ones(1, 3))
-    with pytest.raises(GraphError, match=r"Linear fails on two samples of the example input: .*3x4 and 3x3|2x4 and 3x3"):
+    with pytest.raises(
+        GraphError, match=r"Linear fails on two samples of the example input: .*3x4 and 3x3|2x4 and 3x3"
+    ):
         rlnas.from_module(nn.Linear(3, 3), torch.ones(3, 4))
