@@ -217,7 +217,7 @@ def report(name: str, points: Sequence[Point]) -> str:
         both = (percent(less(here, *ends), sign=True) for ends in ((third, TARGET), (last, last)))
         lines.append(f"{step:8}  {size:10,.0f}  {macs:9,.0f}  {cost:9.1f}  {'  '.join(f'{b:>22}' for b in both)}")
     lines += [
-        f"({early}: grown after {third:g} epochs less scratch after {TARGET:g}; "
+        f"({early}: grown after {span(third)} less scratch after {TARGET:g}; "
         "inherited: training of all ancestors, in epochs of this network)",
         "",
         *costs(points, last),
@@ -232,33 +232,39 @@ def costs(points: Sequence[Point], last: float) -> list[str]:
     within = sum(share <= 1 / 3 for share in shares)
     average = mean_curve(points, "grown"), mean_curve(points, "scratch")[TARGET].mean
     share = epochs_to(average[1], {b: e.mean for b, e in average[0].items()}) / TARGET
-    found = {(a, b): less(points, a, b) for a, b in ((third, TARGET), (last, last), (third, last))}
     lines = [
         "a network's own epochs, its inherited weights given:",
         f"  to what scratch has after {TARGET:g} epochs, as a share of these: mean curve {at_least(share)}, "
         f"median network {at_least(shares[len(shares) // 2])}, at most 1/3 in {within} of {len(shares)} networks",
     ]
-    for (a, b), difference in found.items():
-        if (a, b) != (third, last):
-            text = f"  grown after {a:g} epochs less scratch after {b:g}: {percent(difference, sign=True)}"
-            lines.append(f"{text}  {verdict(difference)}")
+    lines += [compared(points, third, TARGET), compared(points, last, last)]
     spent = [p.inherited + third for p in points]
     lines += [
         "the training of all ancestors counted too:",
-        f"  grown after {third:g} epochs has cost {min(spent):.1f} to {max(spent):.1f} epochs of its own (mean "
+        f"  grown after {span(third)} has cost {min(spent):.1f} to {max(spent):.1f} epochs of its own (mean "
         f"{fmean(spent):.1f}), so {sum(s <= TARGET for s in spent)} of {len(spent)} networks are within the {TARGET:g} "
         "epochs of scratch",
     ]
     if last > TARGET:
-        difference = found[third, last]
-        text = f"  grown after {third:g} epochs less scratch after {last:g}: {percent(difference, sign=True)}"
-        lines.append(f"{text}  {verdict(difference)}")
+        lines.append(compared(points, third, last))
     return lines
+
+
+def compared(points: Sequence[Point], grown: float, scratch: float) -> str:
+    """Grown after so many epochs against scratch after so many, as a line."""
+    difference = less(points, grown, scratch)
+    text = f"  grown after {span(grown)} less scratch after {scratch:g}: {percent(difference, sign=True)}"
+    return f"{text}  {verdict(difference)}"
 
 
 def less(points: Sequence[Point], grown: float, scratch: float) -> Estimate:
     """Grown after so many epochs less scratch after so many."""
     return over_seeds([(p.seed, p.grown[grown] - p.scratch[scratch]) for p in points])
+
+
+def span(epochs: float) -> str:
+    """A number of epochs in words."""
+    return f"{epochs:g} epoch{'s' if epochs != 1 else ''}"
 
 
 def at_least(share: float) -> str:

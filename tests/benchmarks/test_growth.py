@@ -89,6 +89,8 @@ def test_quick_run_prints_writes_and_draws(
     mean = 100 * sum(p["grown"]["3.0"] - p["scratch"]["3.0"] for p in points) / len(points)
     assert f"grown after 3 epochs less scratch after 3: {mean:+.2f}  (one seed: no interval)" in printed
     spent = [p["inherited"] + 1 for p in points]
+    early = 100 * sum(p["grown"]["1.0"] - p["scratch"]["3.0"] for p in points) / len(points)
+    assert f"grown after 1 epoch less scratch after 3: {early:+.2f}" in printed
     assert f"cost {min(spent):.1f} to {max(spent):.1f} epochs of its own" in printed
     assert files[1].read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(growth, "measure", None)  # what is stored is not measured again
