@@ -8,10 +8,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rlnas.interchange.spelling import VIEWS, plain_name
+from rlnas.interchange.spelling import VIEWS, call_text, plain_name
 
 LOOKUPS = VIEWS | {"embedding"}
 """Functions whose results only show entries of a tensor."""
+
+BY_PLACE = {
+    **dict.fromkeys(("exp", "softplus", "sigmoid", "tanh", "relu", "abs", "square", "sqrt", "rsqrt", "log"), ""),
+    **dict.fromkeys(("reciprocal", "neg", "clamp", "clamp_min", "clamp_max"), ""),
+    **dict.fromkeys(("add", "radd"), "{0} + {1}"),
+    **dict.fromkeys(("mul", "rmul"), "{0} * {1}"),
+    **dict.fromkeys(("div", "truediv"), "{0} / {1}"),
+    **dict.fromkeys(("rdiv", "rtruediv"), "{1} / {0}"),
+    "sub": "{0} - {1}",
+    "rsub": "{1} - {0}",
+    "pow": "{0} ** {1}",
+}
+"""Functions that compute each value from that in its own place and from numbers; their texts, if they are operators."""
 
 
 class Recipe(NamedTuple):
@@ -109,6 +122,20 @@ class Constants:
                 if isinstance(held, Tensor):
                     found |= self.sources(held)
         return found
+
+    def formula(self, tensor: Tensor) -> str | None:
+        """Text of how a tensor is computed, place by place, from a parameter; None if that is not how it is made."""
+        if id(tensor) in self._own:
+            return "{0}"
+        recipe = self.recipes.get(id(tensor))
+        if recipe is None or recipe.kwargs or recipe.place is not None or plain_name(recipe.func) not in BY_PLACE:
+            return None
+        words = [self.formula(a) if isinstance(a, Tensor) else repr(a) for a in recipe.args]
+        known = [f"({word})" if " " in word else word for word in words if word is not None]
+        if len(known) < len(words):
+            return None
+        pattern = BY_PLACE[plain_name(recipe.func)]
+        return pattern.format(*known) if pattern else call_text(recipe.func, known)
 
     def root(self, tensor: Tensor) -> tuple[Tensor, Tensor | None]:
         """What a tensor shows entries of, and their places in it; None for the places if it is that itself."""

@@ -213,7 +213,9 @@ class Tracer(TorchFunctionMode):
             raise GraphError(f"called in a way that is not understood ({type(error).__name__}: {error})") from error
         for tensor in results:
             if isinstance(tensor, Tensor) and id(tensor) not in self._known:
-                why = "is of no kind that rlnas knows" if name in DECISIONS else "mixes samples"
+                why = "mixes samples"
+                if name in DECISIONS:
+                    why = "is of no kind that rlnas knows; opaque=True keeps it as a black box"
                 self.know(tensor, Unknown(f"a result of {name}, which {why}", tensor))
         if before is not None and name not in VIEWS:
             self._forget_aliases(out, before)
@@ -417,6 +419,8 @@ class Tracer(TorchFunctionMode):
             like: An operand with which it broadcasts; tells which axis is the batch's.
             rank: Axes of the result that both broadcast to.
         """
+        if tensor.untyped_storage().data_ptr() in self._written:
+            raise GraphError("it reads a tensor that was changed through another view")
 
         def sample(values: Tensor) -> Tensor:
             if like is not None:
@@ -429,8 +433,6 @@ class Tracer(TorchFunctionMode):
 
     def _parameter(self, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
         tensor = self.constants.first(tensor)
-        if tensor.untyped_storage().data_ptr() in self._written:
-            raise GraphError("it reads a tensor that was changed through another view")
         key = (id(tensor), tuple(values.shape))
         if key not in self._parameters:
             dtype = {torch.bool: "bool", torch.int64: "int64"}.get(values.dtype, "float32")

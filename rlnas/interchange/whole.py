@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -68,10 +68,32 @@ def whole_parameters(tracer: Tracer, nodes: Sequence[Node]) -> Whole:
                 tied.append(roots[i])
     if tied and not tracer.plain:
         raise Tied(tied)
+    formulas = _formulas(tracer, roots, uses, layers)
+    for parameter, computed in formulas:
+        _Keeper(tracer, found, parameter).compute([(root, text, uses.pop(id(root))) for root, text in computed])
     for i, held in uses.items():
         shown = [p for _, p in held]
         if i not in layers and (sum(p.numel() for p in shown) < roots[i].numel() or _overlap(shown)):
             _Keeper(tracer, found, roots[i]).keep(held)
+    return found
+
+
+def _formulas(
+    tracer: Tracer, roots: Mapping[int, Tensor], uses: Mapping[int, list[Use]], layers: Collection[int]
+) -> list[tuple[Tensor, list[tuple[Tensor, str]]]]:
+    """Parameters that are read in several forms, each with the forms and the texts of how they are computed."""
+    forms: dict[int, list[Tensor]] = {}
+    for i in uses:
+        sources = tracer.constants.sources(roots[i])
+        if len(sources) == 1:
+            forms.setdefault(sources.pop(), []).append(roots[i])
+    found = []
+    for read in forms.values():
+        texts = [(root, tracer.constants.formula(root)) for root in read]
+        parameter = next((root for root in read if tracer.constants.is_parameter(root)), None)
+        known = [(root, text) for root, text in texts if text is not None]
+        if len(read) > 1 and parameter is not None and id(parameter) not in layers and len(known) == len(read):
+            found.append((parameter, known))
     return found
 
 
@@ -91,7 +113,6 @@ class _Keeper:
 
     def __init__(self, tracer: Tracer, graph: Whole, root: Tensor) -> None:
         self.tracer, self.graph, self.root = tracer, graph, root
-        self.made: list[Node] = []
 
     def keep(self, uses: Sequence[Use]) -> None:
         """Let nodes read the whole parameter instead of what they hold."""
@@ -106,6 +127,28 @@ class _Keeper:
             self._by_steps(uses, tuple(shape), [s for s in steps if s is not None])
         elif looked_up:
             self._by_rows(uses, [row for row in rows if row is not None])
+
+    def compute(self, forms: Sequence[tuple[Tensor, str, list[Use]]]) -> None:
+        """Let nodes read what is computed from the parameter instead of what they hold."""
+        held = [use for _, _, uses in forms for use in uses]
+        ways = [[steps_to(places, tuple(root.shape) or (1,)) for _, places in uses] for root, _, uses in forms]
+        if any(self._readers(id, "opaque") for id, _ in held) or any(way is None for found in ways for way in found):
+            return
+        name, shape = self._name(), tuple(self.root.shape) or (1,)
+        nodes = [self._node(name, "parameter", (), shape=shape, trained=True)]
+        self.graph.tensors[name] = self.root.reshape(shape)
+        starts = []
+        for _, text, _ in forms:
+            starts.append(name if text == "{0}" else self.tracer.unused("opaque"))
+            if text != "{0}":
+                nodes.append(self._node(starts[-1], "opaque", (name,), text=text, shape=shape))
+        self._insert(min((id for id, _ in held), key=self._place), nodes)
+        for start, (_, _, uses), found in zip(starts, forms, ways, strict=True):
+            for (id, _), way in zip(uses, found, strict=True):
+                self._lead(id, start, way or [])
+
+    def _place(self, id: str) -> int:
+        return next(i for i, node in enumerate(self.graph.nodes) if node.id == id)
 
     def _is_table(self, uses: Sequence[Use]) -> bool:
         held = [self.tracer.uses[name][0] for name, _ in uses]
@@ -148,7 +191,7 @@ class _Keeper:
         return node
 
     def _insert(self, before: str, nodes: list[Node]) -> None:
-        at = next(i for i, node in enumerate(self.graph.nodes) if node.id == before)
+        at = self._place(before)
         self.graph.nodes[at:at] = nodes
 
     def _lead(self, id: str, start: str, way: list[Step]) -> None:

@@ -215,7 +215,7 @@ def test_taking_in_what_was_printed_gives_the_same_graph(name: str) -> None:
 
 
 def test_examples_must_be_batches() -> None:
-    with pytest.raises(GraphError, match="takes a torch.nn.Module, got int"):
+    with pytest.raises(GraphError, match=r"takes a torch.nn.Module, got int"):
         rlnas.from_module(3, torch.ones(1, 2))  # type: ignore[arg-type]
     for wrong in (torch.ones(3), torch.ones(0, 3), torch.ones(1, 3, dtype=torch.complex64), "x"):
         with pytest.raises(GraphError, match="the example input") as caught:
