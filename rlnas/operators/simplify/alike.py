@@ -86,16 +86,15 @@ class Kinds:
         size = rows.abs().amax(1) if rows.shape[1] else rows.new_ones(len(rows))
         divisor = torch.where(size > 0, size, 1.0)
         units = rows / divisor[:, None]
-        numbers, count = torch.zeros(len(rows), dtype=torch.int64), 0
+        first = torch.arange(len(rows))
         for run in self._near(keys, units):
-            while len(run):
+            while len(run) > 1:
                 close = ((units[run] - units[run[0]]).abs() <= self.slack).all(1)
                 if not scaled:
                     close &= (size[run] - size[run[0]]).abs() <= self.slack * size[run[0]]
-                numbers[run[close]] = count
-                count += 1
+                first[run[close]] = run[0]
                 run = run[~close]
-        made = Alike(self._new(count)[numbers], divisor if scaled else torch.ones_like(size))
+        made = Alike(self._new(len(rows))[first], divisor if scaled else torch.ones_like(size))
         return made.with_constants(size == 0, size) if scaled else made
 
     def _near(self, keys: Tensor, units: Tensor) -> Iterator[Tensor]:
@@ -111,7 +110,8 @@ class Kinds:
                 i, j = order[stop - 1], order[stop]
                 if blocks[i] == blocks[j] and line[j] - line[i] <= near:
                     continue
-            yield torch.tensor(sorted(order[start:stop]))
+            if stop - start > 1:
+                yield torch.tensor(sorted(order[start:stop]))
             start = stop
 
     def mapped(self, given: Alike, *, homogeneous: bool, constant: Tensor | None = None) -> Alike:

@@ -94,11 +94,11 @@ class Likeness:
             bias = bias + scaled[:, read.constant].sum((1, 2))
             scaled, read = scaled[:, ~read.constant], read.choose((~read.constant).nonzero().flatten())
         kinds, inverse = torch.unique(read.kinds, return_inverse=True)
-        shape = (len(weight), len(kinds), weight.shape[2])
-        total = scaled.new_zeros(shape).index_add_(1, inverse, scaled)
-        size = scaled.new_zeros(shape).index_add_(1, inverse, scaled.abs())
-        if total.numel():  # what cancels out leaves rounding behind
-            total[total.abs() <= self.slack * size.amax((0, 2), keepdim=True)] = 0.0
+        total = scaled
+        if len(kinds) < len(read):
+            total = scaled.new_zeros(len(weight), len(kinds), weight.shape[2]).index_add_(1, inverse, scaled)
+            size = torch.zeros_like(total).index_add_(1, inverse, scaled.abs()).amax((0, 2), keepdim=True)
+            total[total.abs() <= self.slack * size] = 0.0  # what cancels out leaves rounding behind
         rows = torch.cat([total.flatten(1), bias[:, None]], 1)
         made = self.kinds.by(rows.new_zeros(len(rows), 0), rows, scaled=True)
         return made.with_constants((total == 0).flatten(1).all(1), bias)
