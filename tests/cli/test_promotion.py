@@ -38,9 +38,8 @@ class Listening(NullTracker):
 
 def problem(**rest: Any) -> Problem:
     task = load_task("digits")
-    return make_problem(
-        task, evaluator=DrillEvaluator(task), start_epochs=0.1, start_evaluations=5, max_steps=2, **rest
-    )
+    quick = {"start_epochs": 0.1, "start_evaluations": 5, "max_steps": 2}
+    return make_problem(task, evaluator=DrillEvaluator(task, kinds=("raise",)), **quick | rest)
 
 
 def search(made: Problem, name: str, *, every: int | None, evaluations: int = 32) -> list[tuple[str, dict[str, Any]]]:
@@ -97,7 +96,7 @@ def test_local_search_begins_anew_at_the_new_start() -> None:
 
 
 def test_a_network_with_too_many_nodes_is_refused_and_the_search_goes_on() -> None:
-    made = problem(max_nodes=12)
+    made = problem(max_nodes=16)
     tracker = Listening()
     promoter = Promoter(made, tracker, every=1)
     network = made.service.starts.get(made.first_start_id)
@@ -112,7 +111,7 @@ def test_a_network_with_too_many_nodes_is_refused_and_the_search_goes_on() -> No
     before = made.start_id
     assert not promoter.promote() and made.start_id == before
     ((kind, event),) = tracker.events
-    assert kind == "promote" and "more than max_nodes=12 slots" in event["refused"]
+    assert kind == "promote" and "more than max_nodes=16 slots" in event["refused"]
 
 
 def test_going_back_needs_the_network(tmp_path: Path) -> None:

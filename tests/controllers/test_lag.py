@@ -22,7 +22,7 @@ N_ENVS, BATCHES, LAG = 6, 4, 2
 def problem(**rest: Any) -> Problem:
     task = load_task("digits")
     quick = {"start_epochs": 0.1, "start_evaluations": 5, "max_steps": 2, "variants": ["widen 1.5", "deepen 3"]}
-    return make_problem(task, evaluator=DrillEvaluator(task), **quick | rest)
+    return make_problem(task, evaluator=DrillEvaluator(task, kinds=("raise",)), **quick | rest)
 
 
 def search(name: str, *, lag: int) -> tuple[Any, list[dict[str, Any]], list[list[float]]]:

@@ -17,6 +17,9 @@ from rlnas.tasks import Task
 FOLDER = "DRILL_FOLDER"
 """Environment variable: where evaluations note that they have died already; without it none dies."""
 
+KINDS = "DRILL_KINDS"
+"""Environment variable: the faults that may happen, with blanks between them; all by default."""
+
 FAULTS = {"hang": 0.02, "raise": 0.04, "nan": 0.04, "memory": 0.04}
 """Share of the networks that go wrong in each way, always; a tenth of the others die once, if they are let."""
 
@@ -26,12 +29,12 @@ def chance(*parts):
     return int.from_bytes(hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).digest(), "big") / 2**48
 
 
-def fault(key):
+def fault(key, kinds=tuple(FAULTS)):
     """How the network of that graph key goes wrong; None if it does not."""
     drawn = chance("fault", key)
     for name, share in FAULTS.items():
         if drawn < share:
-            return name
+            return name if name in kinds else None
         drawn -= share
     return None
 
@@ -42,8 +45,12 @@ class DrillEvaluator:
 
     task: Task
     folder: str | None = None
+    kinds: tuple[str, ...] = tuple(FAULTS)
     deterministic: bool = True
     recipe: str = '{"evaluator": "drill"}'
+
+    def work(self, graph):
+        return 0.0
 
     def evaluate(self, network, *, seed):
         key = network.graph.key
@@ -58,7 +65,7 @@ class DrillEvaluator:
             if not flag.exists():
                 flag.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        match fault(key):
+        match fault(key, self.kinds):
             case "hang":
                 time.sleep(600)
             case "raise":
@@ -75,7 +82,8 @@ def drilled_main():
     import rlnas.envs.make
     from tests.evaluation.faults import CountingMeter
 
-    rlnas.envs.make.TrainingEvaluator = lambda task, **_: DrillEvaluator(task, os.environ.get(FOLDER))
+    kinds = tuple(os.environ.get(KINDS, " ".join(FAULTS)).split())
+    rlnas.envs.make.make_evaluator = lambda name, task, **_: DrillEvaluator(task, os.environ.get(FOLDER), kinds)
     rlnas.cli.search._meter = lambda settings: CountingMeter()
     main()
 

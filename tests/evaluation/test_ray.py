@@ -20,7 +20,7 @@ from tests.evaluation.faults import (
     tiny_task,
     widened,
 )
-from tests.evaluation.test_pool import Unloadable, evaluate, wait_until
+from tests.evaluation.test_pool import Unloadable, alive, evaluate, wait_until
 
 pytest.importorskip("ray")
 
@@ -196,7 +196,13 @@ def test_actors_end_with_a_killed_main_process(tmp_path, alone):
         "made = Service(evaluator, tiny_task(), starts=library(start), store=Store(), executor=RayExecutor(2))\n"
         "made.evaluate(batch, seed=0)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True)
+    mark = f"MARKED_FOR_A_TEST={tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | dict([mark.split("=")]),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     evaluator = FaultyEvaluator(folder=str(tmp_path))
     wait_until(lambda: len(evaluator.calls()) == 2, limit_s=60)
     os.kill(process.pid, signal.SIGKILL)
@@ -206,12 +212,10 @@ def test_actors_end_with_a_killed_main_process(tmp_path, alone):
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
-                with open(f"/proc/{pid}/environ", "rb") as environ, open(f"/proc/{pid}/stat") as stat:
-                    ours = f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}".encode() in environ.read()
-                    running = stat.read().rsplit(")", 1)[1].split()[0] != "Z"
-                    found += [pid] if ours and running and int(pid) != os.getpid() else []
+                with open(f"/proc/{pid}/environ", "rb") as environ:
+                    found += [pid] if mark.encode() in environ.read() and alive(pid) else []
             except OSError:
                 continue
         return found
 
-    wait_until(lambda: not left(), limit_s=60)
+    wait_until(lambda: not left(), limit_s=120)
