@@ -83,9 +83,8 @@ def _lines(rows: Sequence[Mapping[str, Any]], *, last: int, run: str) -> list[st
     paid = [row for row in rows if row["reward"] is not None and row["status"] == "ok"]
     if paid:
         best = max(paid, key=lambda row: row["reward"])
-        lines.append(
-            f"best: {best['search']} {best['evaluation']}, reward {best['reward']:.4f}, {_number(best, '.4f')}"
-        )
+        where = f"{best['search']} {best['evaluation']}"
+        lines.append(f"best: {where}, reward {best['reward']:.4f}, accuracy {_number(best, '.4f')}")
     return lines
 
 

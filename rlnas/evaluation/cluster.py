@@ -146,6 +146,8 @@ class RayExecutor:
 
     def cancel(self, numbers: Collection[int]) -> None:
         """Give up jobs; actors that work on them are ended."""
+        if self._owner != os.getpid():
+            return
         self._queue.cancel(numbers)
         for actor in [a for a in self._actors if a.state is State.BUSY and a.job in numbers]:
             self._drop(actor)

@@ -106,6 +106,7 @@ class WorkerPool:
 
     def cancel(self, numbers: Collection[int]) -> None:
         """Give up jobs; processes that work on them are ended."""
+        self._adopt()
         self._queue.cancel(numbers)
         for worker in [w for w in self._workers if w.state is State.BUSY and w.job in numbers]:
             self._drop(worker)
@@ -117,10 +118,10 @@ class WorkerPool:
 
     def close(self) -> None:
         """End all processes and forget all jobs."""
+        self._adopt()
         self._queue.cancel(list(self._queue.jobs))
-        if self._owner == os.getpid():
-            for worker in list(self._workers):
-                self._drop(worker)
+        for worker in list(self._workers):
+            self._drop(worker)
 
     # --------------------------------------------------------------------------------------------------- processes
 
