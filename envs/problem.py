@@ -237,13 +237,13 @@ class Problem:
         """Raise if a learner cannot go on before all evaluations of its batch are done.
 
         Raises:
-            ConfigError: If the reward needs measured latency, or a layer chooses whom to evaluate.
+            ConfigError: If the reward needs measured latency, a layer chooses whom to evaluate, or there are controls.
         """
         supposed = self._make_reward(reference=Reference((0.5,), 1.0, 1, 1))
-        if not isinstance(self.service, Service) or supposed.needs_latency:
+        if not isinstance(self.service, Service) or supposed.needs_latency or self._control:
             raise ConfigError(
                 "evaluation.lag needs a reward without latency (which is measured when nothing is in work), such as "
-                "reward.cost=macs, and neither screen nor halving (which compare whole batches)"
+                "reward.cost=macs, and neither screen nor halving (which compare whole batches) nor control"
             )
 
     def finish(self) -> list[Outcome]:

@@ -257,6 +257,8 @@ class Service:
                     give(key)
             unmeasured = [key for key in self._records if wanted.intersection(self._askers[key])]
             if unmeasured and not waiting:
+                while self._jobs:  # what others wait for: nothing may run beside a measurement
+                    self._take_next()
                 self._executor.settle()
                 for key in unmeasured:
                     self._records[key] = self._measure(key, self._requests[key].candidate.graph)

@@ -284,6 +284,25 @@ def test_what_is_asked_for_may_come_later(tmp_path, task, start):
     assert [e.metrics for e in together[1:]] == [own[n].metrics for n in more]
 
 
+def test_nothing_is_in_work_while_latency_is_measured(task, start):
+    batch = widened(start, 4)
+
+    class Watching(CountingMeter):
+        def measure(self, networks):
+            assert not made._jobs
+            return super().measure(networks)
+
+    made = service(task, start, FaultyEvaluator(), meter=Watching())
+    early = made.submit(batch[:3], seed=0)
+    first = made.collect(early, lag=2, measure=False)
+    assert len(first) == 1 and next(iter(first.values())).metrics.latency_ms is None
+    (found,) = made.evaluate(batch[3:], seed=0)
+    assert found.metrics.latency_ms == batch[3].graph.macs * 1e-6
+    rest = made.collect()
+    assert sorted([*first, *rest]) == early and made.in_work == 0
+    assert all(e.metrics.latency_ms is not None for e in rest.values())
+
+
 def test_what_is_cancelled_is_not_trained(tmp_path, task, start):
     evaluator = FaultyEvaluator(folder=str(tmp_path))
     made, batch = service(task, start, evaluator), widened(start, 3)
