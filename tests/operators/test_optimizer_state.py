@@ -49,9 +49,12 @@ def test_a_pruned_network_keeps_the_moments_of_what_is_left(network: Network) ->
 @pytest.mark.parametrize("name", OPERATORS)
 def test_state_fits_whatever_the_edit(name: str, network: Network) -> None:
     moments = {name: torch.ones_like(p) for name, p in network.module().named_parameters()}
-    operator = OPERATORS[name]
+    operator, inputs = OPERATORS[name], make_inputs(network.graph, 0)
+    calibration = inputs if operator.needs_calibration else None
     for site in operator.sites(network.graph):
-        after, state = operator.apply_with_optimizer(network, site, {"exp_avg": moments}, generator=generator(0))
+        after, state = operator.apply_with_optimizer(
+            network, site, {"exp_avg": moments}, generator=generator(0), calibration=calibration
+        )
         parameters = dict(after.module().named_parameters())
         assert {k: v.shape for k, v in state["exp_avg"].items()} == {k: p.shape for k, p in parameters.items()}
         untouched = [k for k in state["exp_avg"] if k in moments and moments[k].shape == parameters[k].shape]
