@@ -180,16 +180,16 @@ def _binary(op: str, *, swap: bool = False) -> Handler:
 
 @handles("addcmul")
 def _addcmul(tracer: Tracer, out: Tensor, input: Tensor, tensor1: Tensor, tensor2: Tensor, value: Any = 1) -> None:
-    product = tensor1 * tensor2
-    total = torch.add(input, product, alpha=value)
-    if tracer.literal or not torch.equal(total, out):
-        return tracer.black_box(torch.addcmul, (input, tensor1, tensor2), {"value": value}, out)
-    if tracer.is_traced([tensor1, tensor2]):
-        combine(tracer, "mul", tensor1, tensor2, product)
-    if value == 1:
-        combine(tracer, "add", input, product, out)
-    else:
-        combine(tracer, "add_scaled", input, product, out, value=float(value))
+    given = [input, tensor1, tensor2]
+    like = max((tracer.value(t, broadcast=True) for t in given if tracer.is_traced(t)), key=lambda v: v.rank)
+    operands: list[Value | str] = [
+        aligned(tracer, tracer.value(t, broadcast=True), like)
+        if tracer.is_traced(t)
+        else tracer.constant(t, like, rank=out.dim())
+        for t in given
+    ]
+    made = tracer.add("addcmul", full_shape(tracer, operands, out, like), value=float(value))
+    tracer.result(made, out, like, batch=like.sample.batch + out.dim() - like.rank)
 
 
 for _name, _op in {

@@ -140,18 +140,21 @@ def _check_example(module: nn.Module, example: Any) -> None:
 def kept_as_it_is(module: nn.Module) -> Iterator[None]:
     """Eval mode; flags, buffers and torch's random numbers as they were afterwards."""
     training = [m for m in module.modules() if m.training]
-    buffers = [(b, b._version, b.detach().clone()) for b in module.buffers()]
+    held = [(m, name, b) for m in module.modules() for name, b in m._buffers.items() if b is not None]
+    buffers = [(m, name, b, b._version, b.detach().clone()) for m, name, b in held]
     fast = torch.backends.mha.get_fastpath_enabled()
     module.eval()
     torch.backends.mha.set_fastpath_enabled(False)
+    random = torch.get_rng_state()
     try:
-        with torch.random.fork_rng(devices=[]):
-            yield
+        yield
     finally:
+        torch.set_rng_state(random)
         torch.backends.mha.set_fastpath_enabled(fast)
         for m in training:
             m.training = True
-        for buffer, version, values in buffers:
+        for m, name, buffer, version, values in buffers:
+            m._buffers[name] = buffer
             if buffer._version != version:
                 buffer.detach().copy_(values)
 

@@ -12,6 +12,7 @@ import difflib
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType, FunctionType
@@ -339,14 +340,14 @@ class Tracer(TorchFunctionMode):
             rest = (torch.empty(rest[0].shape, dtype=torch.int64), *rest[1:])
         if self.is_traced(rest):
             raise GraphError("places to look up depend on the input")
-        shown = func(positions.view_as(positions), *rest, **kwargs)
+        shown = func(_copy(positions), *rest, **kwargs)
         if isinstance(out, Tensor):
             out, shown = (out,), (shown,)
         for k, (tensor, where) in enumerate(zip(out, shown, strict=True)):
             same = traced.positions is None and where.shape == positions.shape and bool((where == positions).all())
 
             def again(places: Tensor, k: int = k) -> Tensor:
-                found = func(places.view_as(places), *rest, **kwargs)
+                found = func(_copy(places), *rest, **kwargs)
                 return found if isinstance(found, Tensor) else found[k]
 
             self.know(tensor, Traced(traced.node, None if same else where, tensor, (traced, again)))
@@ -382,6 +383,9 @@ class Tracer(TorchFunctionMode):
         if traced.positions is None:
             return Value(laid_out(self, traced.node, traced, Sample(None, shape)), shape, Sample(None, shape), rank)
         positions = traced.positions
+        if self.literal and traced.origin is not None and not broadcast:
+            with suppress(GraphError):
+                return self._operand(self._last_step(traced))
         if broadcast:
             for axis in range(positions.dim()):
                 if positions.shape[axis] > 1 and bool((positions == positions.narrow(axis, 0, 1)).all()):
@@ -391,13 +395,18 @@ class Tracer(TorchFunctionMode):
             raise GraphError("its input mixes the samples of a batch")
         node = self._shown(traced.node, sample.positions, whole=traced.origin is None)
         if node is None and traced.origin is not None:  # step by step, then
-            before, again = traced.origin
-            value = self._operand(before)
-            places = placed(BATCH, value.shape, value.sample.batch, value.sample.merged)
-            return self._operand(Traced(value.node, again(places), traced.tensor), broadcast=broadcast)
+            return self._operand(self._last_step(traced), broadcast=broadcast)
         if node is None:
             raise GraphError(f"its input is a rearrangement of {traced.node} that is not understood")
         return Value(laid_out(self, node, traced, sample), sample.shape, sample, rank)
+
+    def _last_step(self, traced: Traced) -> Traced:
+        """A view as a view of what it was made from, for which there is a node then."""
+        assert traced.origin is not None
+        before, again = traced.origin
+        value = self._operand(before)
+        places = placed(BATCH, value.shape, value.sample.batch, value.sample.merged)
+        return Traced(value.node, again(places), traced.tensor)
 
     def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
         """Id of a node that makes a view; None if no short way is known, nor a long one if the view is a whole."""
@@ -583,6 +592,11 @@ class Tracer(TorchFunctionMode):
                 owner = f" in {owner}" if owner else ""
             frame = frame.f_back
         return GraphError(f"cannot take in {type(self._module).__name__}{owner}{place}: {what}")
+
+
+def _copy(positions: Tensor) -> Tensor:
+    """Positions that any view can be made of, and that work in place does not change."""
+    return positions.view_as(positions) if positions.is_contiguous() else positions.contiguous()
 
 
 def _apart(known: Traced, other: Traced) -> bool:

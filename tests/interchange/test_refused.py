@@ -122,6 +122,11 @@ def counting(module: Odd, x: Tensor) -> Tensor:
     return x * module.count
 
 
+def replacing(module: Odd, x: Tensor) -> Tensor:
+    module.count = module.count + 1
+    return x * module.count
+
+
 def baked(module: Odd, x: Tensor) -> Tensor:
     scale = torch.zeros(x.shape[0], 4)
     part = scale[:, :2]
@@ -139,6 +144,7 @@ def named(module: Odd, x: Tensor) -> Tensor:
 
 ODD = {
     "a state": (counting, "outputs differ.*keep a state"),
+    "another state": (replacing, "outputs differ.*keep a state"),
     "a view written into": (baked, "changed through another view"),
     "a detour": (detoured, "numpy"),
     "the number of samples": (named, "depend on the number of samples"),

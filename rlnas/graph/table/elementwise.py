@@ -193,4 +193,15 @@ ADD_SCALED = Op(
 )
 
 
-ROWS = (*ACTIVATIONS, *FUNCTIONS, CAST, PRELU, *NUMBERS, CLAMP, *MERGES, ADD_SCALED, *RELATIONS)
+ADDCMUL = Op(
+    "addcmul",
+    "merge",
+    broadcast,
+    call=lambda node, names: f"torch.addcmul({arguments(names, node, {'value': 1.0})})",
+    arity=3,
+    attributes={"value": 1.0},
+    broadcasts=True,
+)
+
+
+ROWS = (*ACTIVATIONS, *FUNCTIONS, CAST, PRELU, *NUMBERS, CLAMP, *MERGES, ADD_SCALED, ADDCMUL, *RELATIONS)
