@@ -143,8 +143,10 @@ class Problem:
     @property
     def controls(self) -> list[Reference]:
         """With ``control``: the start network trained on without an edit, for each length that was needed."""
-        lengths = [self._controls[epochs].reference for epochs in sorted(self._controls)]
-        return [*lengths, self.reference] if self._control else []
+        if not self._control:
+            return []
+        known = [self.reference, *(reward.reference for reward in self._controls.values())]
+        return sorted(known, key=lambda reference: reference.epochs or 0.0)
 
     @property
     def evaluator(self) -> Evaluator:

@@ -27,7 +27,7 @@ SETTINGS = (
 
 @pytest.mark.slow
 def test_everything_together(tmp_path: Path) -> None:
-    done = rlnas("train", *SETTINGS, "--run.name=cheap", folder=tmp_path)
+    done = rlnas("train", *SETTINGS, "--run.name=cheap", folder=tmp_path, timeout=900)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "runs" / "cheap"
     lines = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
@@ -49,6 +49,6 @@ def test_everything_together(tmp_path: Path) -> None:
         elif settings["score"] == "validation":
             assert settings["distill"] == 0.5
     assert kinds["zero_cost"] >= 4 and kinds["training"] > 8
-    again = rlnas("resume", "runs/cheap", folder=tmp_path)
+    again = rlnas("resume", "runs/cheap", folder=tmp_path, timeout=900)
     assert again.returncode == 0, again.stderr
     assert json.loads((run / "best" / "metrics.json").read_text())["stage"] == "final"
