@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rlnas.graph import OPS, Graph, Node
+from rlnas.graph.table.moves import DROPOUTS
 from rlnas.network import Network, tensor_name
 from rlnas.operators.simplify.base import Finding, Simplification, Tensors, kept, reread, saved
 from rlnas.operators.simplify.layers import CONVOLUTIONS, is_layer
-
-RANDOM = ("dropout", "dropout2d")
 
 
 class MergeEqualBranches(Simplification):
@@ -88,7 +87,7 @@ def _stand_for(network: Network) -> dict[str, str]:
     known: dict[object, list[str]] = {}
     for id in graph.order:
         node = graph.node(id)
-        drops = node.op in RANDOM and node["p"] > 0
+        drops = node.op in DROPOUTS and node["p"] > 0
         if not drops and node.op not in ("input", "opaque") and id not in graph.shared:
             read = [first[i] for i in node.inputs]
             key = (node.op, node.attrs, tuple(sorted(read) if OPS[node.op].commutative else read), graph.shapes[id])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rlnas.graph import Graph, Node
 from rlnas.network import Network
 from rlnas.operators.simplify.base import Finding, Simplification, Tensors, alone, kept, replaced, saved
-from rlnas.operators.simplify.layers import bias_of, by_blocks, is_layer, pads_zeros
+from rlnas.operators.simplify.layers import TRANSPOSED, bias_of, by_blocks, is_layer, pads_zeros
 
 
 class MergeConvolutions(Simplification):
@@ -65,7 +65,7 @@ class MergeConvolutions(Simplification):
 def merged(graph: Graph, tensors: Tensors, first: str, second: str) -> Node | None:
     """The node that does what two layers in a row do; None if no such one is exact."""
     a, b = graph.node(first), graph.node(second)
-    if a.op != b.op or a.op == "conv_transpose2d":
+    if a.op != b.op or a.op in TRANSPOSED:
         return None
     bias = a["bias"] or b["bias"]
     if a.op == "linear":

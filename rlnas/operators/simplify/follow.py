@@ -10,21 +10,23 @@ from torch import Tensor
 
 from rlnas.graph import OPS, Graph, Node
 from rlnas.graph.follow import aligned
+from rlnas.graph.table.moves import DROPOUTS
 from rlnas.network import Network, tensor_name
 from rlnas.operators.simplify.alike import CONSTANT, Alike, Kinds
 from rlnas.operators.simplify.fold import scale_and_shift
 from rlnas.operators.simplify.layers import bias_of, by_blocks, pads_zeros, read_axis, slack_of
 
 _POOLS = [f"{prefix}{kind}_pool{n}d" for prefix in ("", "adaptive_") for kind in ("max", "avg") for n in (1, 2, 3)]
-_MOVES = ("identity", "slice", "permute", "reshape", "flatten", "index_select", "roll")
+_MOVES = ("identity", "layout", "slice", "permute", "reshape", "flatten", "index_select", "roll")
 HOMOGENEOUS = {
-    *("relu", "leaky_relu", "prelu", "abs", "neg", "dropout", "dropout2d", "mul_scalar", "div_scalar", "interpolate"),
+    *("relu", "leaky_relu", "prelu", "abs", "neg", "mul_scalar", "div_scalar", "interpolate"),
     *_POOLS,
     *_MOVES,
+    *DROPOUTS,
 }
-"""Ops out of which a positive factor can be drawn."""
+"""Ops out of which a positive factor can be drawn, in eval mode."""
 
-KEEPS_CONSTANTS = {*[pool for pool in _POOLS if not pool.startswith("avg")], *_MOVES, "dropout", "dropout2d"}
+KEEPS_CONSTANTS = {*[pool for pool in _POOLS if not pool.startswith("avg")], *_MOVES, *DROPOUTS}
 """Ops that leave a constant what it is; the average of a window may reach over the border."""
 
 Axes = dict[int, Alike]
@@ -153,7 +155,7 @@ class Likeness:
 
     def _each(self, node: Node, given: Alike) -> Alike:
         """Channels after an op that does the same to each."""
-        if node.op in ("dropout", "dropout2d") and self.training and node["p"] > 0:
+        if node.op in DROPOUTS and self.training and node["p"] > 0:
             return self.kinds.different(len(given))
         homogeneous, constant, kind = node.op in HOMOGENEOUS, None, ""
         if node.op == "reduce":

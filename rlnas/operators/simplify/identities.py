@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from rlnas.graph import OPS, Graph, Node
+from rlnas.graph.table.moves import DROPOUTS
 from rlnas.network import Network, tensor_name
 from rlnas.operators.simplify.base import Finding, Simplification, Tensors, kept, replaced, reread, saved
 from rlnas.operators.simplify.follow import HOMOGENEOUS, computed
@@ -62,7 +63,7 @@ def _passes(network: Network, node: Node) -> str | None:
     if len(node.inputs) != 1:
         return None
     source = graph.node(node.inputs[0])
-    if node.op == "identity" or (node.op in ("dropout", "dropout2d") and node["p"] == 0):
+    if node.op == "identity" or (node.op in DROPOUTS and node["p"] == 0):
         return "does nothing"
     if OPS[node.op].idempotent and (source.op, source.attrs) == (node.op, node.attrs):
         return f"follows on {source.id}, which leaves nothing for it to do"
@@ -116,7 +117,7 @@ def _vanishes(network: Network, id: str) -> bool:
         )
     if node.op in ("mul", "matmul"):
         return any(_vanishes(network, i) for i in node.inputs)
-    if node.op in ("add", "sub", "concat") or node.op in HOMOGENEOUS:
+    if node.op in ("add", "sub", "concat") or (node.op in HOMOGENEOUS and node.op != "alpha_dropout"):
         return all(_vanishes(network, i) for i in node.inputs)
     plain = OPS[node.op].call and len(node.inputs) == 1 and graph.facts[id].flow.kind == "elementwise"
     return bool(plain) and _vanishes(network, node.inputs[0]) and float(computed(node, torch.zeros(1))) == 0

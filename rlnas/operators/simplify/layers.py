@@ -11,7 +11,8 @@ from rlnas.operators.simplify.base import Tensors
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 ROUNDING = 8
 """Values that differ by so many units in the last place of the largest one beside them count as equal."""
-LAYERS = (*CONVOLUTIONS, "conv_transpose2d", "linear")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+LAYERS = (*CONVOLUTIONS, *TRANSPOSED, "linear")
 
 
 def is_layer(graph: Graph, id: str) -> bool:
@@ -26,7 +27,7 @@ def read_axis(graph: Graph, id: str) -> int:
 
 def pads_zeros(node: Node) -> bool:
     """True for a layer whose window may reach over the border of a map, where it reads zeros."""
-    if node.op == "conv_transpose2d":
+    if node.op in TRANSPOSED:
         return True
     return node.op in CONVOLUTIONS and any(node["padding"]) and node["padding_mode"] == "zeros"
 
@@ -35,12 +36,12 @@ def by_blocks(node: Node, tensors: Tensors) -> Tensor:
     """A layer's weight in float64, shape (groups, outputs of a group, inputs of a group, taps)."""
     weight = tensors[f"{node.id}.weight"].double()
     blocks = weight.reshape(groups_of(node), -1, weight.shape[1], weight[0, 0].numel())
-    return blocks.transpose(1, 2) if node.op == "conv_transpose2d" else blocks
+    return blocks.transpose(1, 2) if node.op in TRANSPOSED else blocks
 
 
 def from_blocks(node: Node, blocks: Tensor, like: Tensor) -> Tensor:
     """Inverse of `by_blocks`, with the shape and the dtype of another weight."""
-    made = blocks.transpose(1, 2) if node.op == "conv_transpose2d" else blocks
+    made = blocks.transpose(1, 2) if node.op in TRANSPOSED else blocks
     return made.reshape(like.shape).to(like.dtype)
 
 

@@ -20,8 +20,9 @@ def plant(network: Network, seed: int) -> Network:
     tensors = {name: tensor.clone() for name, tensor in network.tensors.items()}
     for id in graph.order:
         names = [name for name in graph.params(id) if name != "num_batches_tracked"]
-        if graph.node(id).op == "parameter" and rng.random() < 0.4:
-            tensors[id].fill_(rng.choice([0.0, 1.0]))
+        if graph.node(id).op == "parameter":
+            if graph.node(id)["trained"] and rng.random() < 0.4:
+                tensors[id].fill_(rng.choice([0.0, 1.0]))
         elif "weight" in names and OPS[graph.node(id).op].family in ("conv", "linear"):
             _plant_in_layer(tensors[f"{id}.weight"], tensors.get(f"{id}.bias"), rng)
         elif "weight" in names and OPS[graph.node(id).op].family == "norm":

@@ -13,6 +13,7 @@ from torch import Tensor
 import rlnas
 from rlnas.errors import OperatorError
 from rlnas.graph import Graph
+from rlnas.graph.table.moves import DROPOUTS
 from rlnas.network import Network
 from rlnas.operators.simplify import PASSES, Finding, simplify
 from rlnas.operators.simplify.convolutions import composed, merged
@@ -69,10 +70,25 @@ def test_batch_norm_folds_into_the_layer_before_it(groups: int) -> None:
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_batch_norm_folds_into_a_transposed_convolution(groups: int) -> None:
-    transposed = {"out_channels": 6, "kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "groups": groups}
-    graph = chain(("conv_transpose2d", transposed), ("batch_norm2d", {}))
-    assert len(found("fold_batch_norm", make_network(graph, 0))) == 1
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_transposed_convolutions_with_a_norm_and_a_replica(n: int, groups: int) -> None:
+    b = Builder(4, *(5,) * n)
+    sizes = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 0, "dilation": 1}
+    sizes_n = {name: (size,) * n for name, size in sizes.items()}
+    for out in (6, 4):
+        b.add(f"conv_transpose{n}d", out_channels=out, groups=groups, bias=True, **sizes_n)
+        b.add(f"batch_norm{n}d")
+        b.add("relu")
+    network = make_network(b.graph(), 0)
+    assert len(found("fold_batch_norm", network)) == 2
+    tensors = {name: tensor.clone() for name, tensor in network.tensors.items()}
+    for name, tensor in tensors.items():
+        if (name.startswith("batch_norm") and "_1." in name and tensor.dim()) or name == f"conv_transpose{n}d_1.bias":
+            tensor[1] = tensor[0]
+        elif name == f"conv_transpose{n}d_1.weight":
+            tensor[:, 1] = tensor[:, 0]  # the first outputs of every block, of which each reads its own inputs
+    merged = found("merge_duplicate_channels", network.with_tensors(tensors), training=True)
+    assert [f.amount for f in merged] == [1] * (groups == 1)
 
 
 def test_batch_norm_folds_into_the_layers_after_it() -> None:
@@ -226,8 +242,9 @@ def test_channels_through_adds_concats_flatten_depthwise_and_gates() -> None:
     assert finding.amount == 1
 
 
-def test_dropout_keeps_equal_channels_apart_in_training_only() -> None:
-    graph = chain(("conv", {"out": 6}), ("relu", {}), ("dropout", {"p": 0.3}), ("conv", {"out": 4}))
+@pytest.mark.parametrize("kind", ["dropout", "dropout2d", "alpha_dropout"])
+def test_dropout_keeps_equal_channels_apart_in_training_only(kind: str) -> None:
+    graph = chain(("conv", {"out": 6}), ("relu", {}), (kind, {"p": 0.3}), ("conv", {"out": 4}))
     network = rows(make_network(graph, 0), "conv2d_1", {3: (1, 1.0)})
     assert found("merge_duplicate_channels", network) and not found("merge_duplicate_channels", network, training=True)
 
@@ -326,9 +343,10 @@ def test_equal_branches() -> None:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_branches_with_dropout_draw_for_themselves(dropout: float) -> None:
-    b = Builder(3, 6, 6)
-    ends = [b.add("relu", b.add("dropout", "image", p=dropout)) for _ in range(2)]
+@pytest.mark.parametrize("kind", DROPOUTS)
+def test_branches_with_dropout_draw_for_themselves(kind: str, dropout: float) -> None:
+    b = Builder(3, *(6,) * int(kind[-2] if kind.endswith("d") else 2))
+    ends = [b.add("relu", b.add(kind, "image", p=dropout)) for _ in range(2)]
     b.add("concat", *ends)
     assert len(found("merge_equal_branches", make_network(b.graph(), 0))) == (not dropout)
 

@@ -24,6 +24,7 @@ def check(network: Network, *, every: int) -> Network:
     inputs = make_inputs(network.graph, 0, n=1)
     with torch.no_grad():
         expected = network.module().eval()(inputs)
+        assert expected.isfinite().all()
 
         def error(after: Network) -> float:
             return relative(expected, after.module().eval()(inputs))
