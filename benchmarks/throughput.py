@@ -5,6 +5,9 @@ service trains as many with two worker processes; then with two Ray actors (with
 and warmed up before the first round, and the rounds are interleaved, so that a machine that drifts or is shared cancels
 out. Latency is not measured.
 
+On a machine that others load, the shares scatter. Two figures scatter less: the share of the time in which the workers
+were at a job, and the processor time that the main process takes for an evaluation beside that of the training itself.
+
     python benchmarks/throughput.py --ray
 """
 
@@ -54,14 +57,14 @@ def make(epochs: float) -> tuple[Task, TrainingEvaluator, Network, Candidate]:
 
 
 def bare(pipe: Connection, epochs: float) -> None:
-    """A process that trains so many networks when told to, and says how long it took."""
+    """A process that trains networks when told to, and says how long it took on the clock and on the processor."""
     torch.set_num_threads(1)
     task, evaluator, start, candidate = make(epochs)
     while (seeds := pipe.recv()) is not None:
-        begun = time.perf_counter()
+        begun, begun_cpu = time.perf_counter(), time.process_time()
         for seed in seeds:
             assert evaluator.evaluate(build(candidate, start, task), seed=seed).metrics is not None
-        pipe.send(time.perf_counter() - begun)
+        pipe.send((time.perf_counter() - begun, time.process_time() - begun_cpu))
 
 
 def main() -> None:
@@ -106,14 +109,23 @@ def main() -> None:
         def bare_rate(n: int) -> float:
             for pipe in pipes:
                 pipe.send(seeds(n // WORKERS))
-            return sum((n // WORKERS) / pipe.recv() for pipe in pipes)
+            took = [pipe.recv() for pipe in pipes]
+            training_cpu.append(sum(cpu for _, cpu in took) / n)
+            return sum((n // WORKERS) / wall for wall, _ in took)
 
         def service_rate(name: str, n: int) -> float:
-            begun = time.perf_counter()
+            begun, begun_cpu = time.perf_counter(), time.process_time()
+            before = len(services[name].training_intervals)
             found = services[name].evaluate([candidate] * n, seed=seeds(n))
             assert all(e.status == "ok" and not e.cached for e in found)
-            return n / (time.perf_counter() - begun)
+            took = time.perf_counter() - begun
+            own_cpu[name].append((time.process_time() - begun_cpu) / n)
+            at_work[name].append(sum(b - a for a, b in services[name].training_intervals[before:]) / (WORKERS * took))
+            return n / took
 
+        training_cpu: list[float] = []
+        own_cpu: dict[str, list[float]] = {name: [] for name in services}
+        at_work: dict[str, list[float]] = {name: [] for name in services}
         bare_rate(2 * WORKERS)
         for name in services:
             service_rate(name, 2 * WORKERS)
@@ -141,6 +153,12 @@ def main() -> None:
             f"{name:10} {statistics.mean(rates[name]):.2f} a second, bare {statistics.mean(rates['bare']):.2f}: "
             f"{100 * found.mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}], median "
             f"{100 * statistics.median(values):.1f} % (at least {100 * LEAST[name]:.0f} %)"
+        )
+        print(
+            f"{'':10} workers at a job {100 * statistics.median(at_work[name][1:]):.1f} % of the time; the main "
+            f"process takes "
+            f"{1e3 * statistics.median(own_cpu[name][1:]):.1f} ms of processor time an evaluation, training "
+            f"{1e3 * statistics.median(training_cpu[1:]):.0f} ms"
         )
 
 
