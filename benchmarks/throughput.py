@@ -70,7 +70,7 @@ def bare(pipe: Connection, epochs: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--networks", type=int, default=24, help="networks in a round, for each way")
+    parser.add_argument("--networks", type=int, default=40, help="networks in a round; few let the last one count")
     parser.add_argument("--epochs", type=float, default=3, help="passes over the training data for each network")
     parser.add_argument("--ray", action="store_true", help="also on Ray")
     arguments = parser.parse_args()

@@ -20,8 +20,11 @@ FOLDER = "DRILL_FOLDER"
 KINDS = "DRILL_KINDS"
 """Environment variable: the faults that may happen, with blanks between them; all by default."""
 
-FAULTS = {"hang": 0.02, "raise": 0.04, "nan": 0.04, "memory": 0.04}
-"""Share of the networks that go wrong in each way, always; a tenth of the others die once, if they are let."""
+FAULTS = {"hang": 0.02, "raise": 0.04, "nan": 0.04, "memory": 0.02}
+"""Share of the networks that go wrong in each way, always."""
+
+DYING = 0.06
+"""Share of the networks whose process is killed the first time, if it is let."""
 
 
 def chance(*parts):
@@ -60,7 +63,7 @@ class DrillEvaluator:
         return Evaluation(Metrics.of_graph(network.graph, accuracy=accuracy, cost_s=0.0), trained=network)
 
     def _go_wrong(self, key):
-        if self.folder is not None and chance("die", key) < 0.1:
+        if self.folder is not None and chance("die", key) < DYING:
             flag = Path(self.folder) / key
             if not flag.exists():
                 flag.touch()
