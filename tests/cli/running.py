@@ -17,6 +17,7 @@ QUICK = (
     "--final.seeds=2",
     "--tracking.mode=disabled",
     "--controller.n_envs=4",
+    "--latency.max_time_s=0.1",
 )
 """Settings that shorten a search without leaving anything out."""
 
