@@ -28,7 +28,7 @@ from rlnas.graph import Graph
 from rlnas.latency import Latency, LatencyPredictor, LatencyTable, Meter
 from rlnas.latency.predictor import collect
 from rlnas.latency.signature import Signature, signatures
-from rlnas.latency.table import PieceMeter, fill
+from rlnas.latency.table import PieceMeter, check_same, fill
 from rlnas.spaces import MorphSpace
 from rlnas.spaces.sampling import distinct_graphs, random_episodes
 
@@ -125,6 +125,7 @@ def build_table(words: Sequence[str]) -> int:
     if not hasattr(meter, "measure_pieces"):
         raise MeterError(f"the meter {given.meter} knows no single operations; use torch_cpu or torch_cuda")
     table = LatencyTable.load(path) if path.exists() else LatencyTable(meter.description)
+    check_same(table.meter, meter.description, f"the table {path}")
     lacking = [signature for key, signature in sorted(wanted.items()) if key not in table.entries]
     known = len(wanted) - len(lacking)
     with _saving(path, table.save) as save, _steps("operations", len(wanted), done=known) as step:
@@ -185,6 +186,7 @@ def fit(words: Sequence[str]) -> int:
     path = Path(given.to)
     meter = _meter(given)
     predictor = LatencyPredictor.load(path) if path.exists() else LatencyPredictor(meter.description)
+    check_same(predictor.meter, meter.description, f"the predictor {path}")
     graphs = distinct_graphs(space, given.networks, seed=given.seed)
     total = given.passes * len(graphs)
     done = sum(min(given.passes, len(row.latencies)) for g in graphs if (row := predictor.measured.get(g.key)))

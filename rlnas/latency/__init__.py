@@ -73,6 +73,7 @@ __all__ = [
     "PredictorMeter",
     "TableMeter",
     "TorchMeter",
+    "arguments_of",
     "is_deterministic",
     "make_meter",
     "median_interval",

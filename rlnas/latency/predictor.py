@@ -7,8 +7,9 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 from typing import Any, Final
 
 import torch
@@ -26,6 +27,8 @@ FORMAT: Final = "rlnas.latency-predictor/1"
 KIND: Final = "latency predictor"
 FEWEST: Final = 30
 FAR: Final = 2.0
+AGREE: Final = 0.05
+MORE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Measured:
 
     @property
     def ms(self) -> float:
-        """Geometric mean of the measurements."""
-        return math.exp(fmean(math.log(latency.ms) for latency in self.latencies))
+        """Median of the measurements."""
+        return float(median(latency.ms for latency in self.latencies))
 
     @property
     def apart(self) -> float:
-        """How far the measurements are apart: the largest over the smallest, less one."""
-        ms = [latency.ms for latency in self.latencies]
-        return max(ms) / min(ms) - 1
+        """How far the two closest measurements are apart: the larger over the smaller, less one; infinite for one."""
+        ms = sorted(latency.ms for latency in self.latencies)
+        return min((b / a - 1 for a, b in pairwise(ms)), default=math.inf)
 
 
 @dataclass
@@ -230,9 +233,10 @@ def collect(
 ) -> None:
     """Measure networks for a predictor; an interrupted call keeps what it has, and another one goes on with it.
 
+    Each is measured ``passes`` times: all of them once, then all of them again, so that a slow hour of the machine does
+    not spoil some of them. Where no two measurements agree to 5 %, up to two more follow.
+
     Args:
-        passes: How often each is measured: all of them once, then all of them again, so that a slow hour of the machine
-            does not spoil some of them.
         on_network: Called after each measurement.
 
     Raises:
@@ -240,14 +244,18 @@ def collect(
     """
     check_same(predictor.meter, meter.description, f"the {KIND}")
     meter.restore(predictor.state)
-    for number in range(passes):
+    for graph in graphs:  # a file may be older than the features
+        if before := predictor.measured.get(graph.key):
+            fresh = features(graph, batch_size=predictor.batch_size)
+            predictor.measured[graph.key] = Measured(fresh, before.latencies)
+    more = MORE if passes > 1 else 0
+    for number in range(passes + more):
         for graph in graphs:
-            before = predictor.measured.get(graph.key)
-            if before is not None and len(before.latencies) > number:
+            row = predictor.measured.get(graph.key) or Measured(features(graph, batch_size=predictor.batch_size), ())
+            if len(row.latencies) > number or (number >= passes and row.apart <= AGREE):
                 continue
             network = Network.initialize(graph, generator=torch.Generator().manual_seed(0))
             (latency,) = meter.measure([network])
-            row = before or Measured(features(graph, batch_size=predictor.batch_size), ())
             predictor.measured[graph.key] = Measured(row.features, (*row.latencies, latency))
             predictor.state = meter.state()
             on_network(graph, latency)

@@ -19,7 +19,7 @@ from rlnas.network import fresh_tensor
 FREE = frozenset({"input", "parameter"})
 """Operations that compute nothing."""
 SHARES = "shares"
-BOOLEAN = {"masked_fill": 1, "where": 0}
+BOOLEAN = {"masked_fill": (1,), "where": (0,), "logical_and": (0, 1), "logical_or": (0, 1)}
 """Operations that read truths, and as which of their inputs."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -83,9 +83,9 @@ class Signature:
 
     def _input(self, index: int, batch_size: int, generator: torch.Generator) -> Tensor:
         shape = (batch_size, *self.shapes[index]) if self.batched[index] else self.shapes[index]
-        if BOOLEAN.get(self.node.op) == index:
+        if index in BOOLEAN.get(self.node.op, ()):
             return torch.rand(shape, generator=generator) < 0.5
-        if self.node.op == "embedding":
+        if self.node.op in ("embedding", "one_hot"):
             return torch.randint(0, self.node["num_embeddings"], shape, generator=generator)
         return torch.randn(shape, generator=generator)
 

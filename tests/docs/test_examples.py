@@ -123,6 +123,8 @@ def check(words: list[str]) -> None:
             assert run_directory.startswith("runs/")
         case ["rlnas", "show" | "apply" | "export", *_]:
             pass  # test_commands_with_networks_run runs them
+        case ["rlnas", "latency", *_]:
+            pass  # tests/docs/test_latency.py runs them
         case ["make", target, *_]:
             assert f"\n{target}: " in Path("Makefile").read_text()
         case ["wandb", "sweep", path]:
