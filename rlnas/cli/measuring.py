@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rlnas.latency import Meter, make_meter
+from rlnas.latency import METERS, Meter, arguments_of, make_meter
 
 
 def whether(text: str) -> bool:
@@ -33,10 +33,20 @@ SETTINGS: Final[Mapping[str, tuple[Any, str]]] = {
 """Settings of meters: type and meaning. Each meter knows some of them; None leaves one to its default."""
 
 
-def meter_of(name: str, settings: Mapping[str, Any]) -> Meter:
+SEARCH: Final[Mapping[str, Any]] = {"precision": 0.02, "max_time_s": 0.5}
+"""What a search is content with where its settings say nothing: it measures hundreds of networks."""
+
+
+def meter_of(name: str, settings: Mapping[str, Any], *, defaults: Mapping[str, Any] | None = None) -> Meter:
     """The meter of that name.
+
+    Args:
+        defaults: Settings in the place of the meter's own defaults, as far as it knows them.
 
     Raises:
         MeterError: If the name is not known, or a setting is not one of the meter's, missing or out of range.
     """
-    return make_meter(name, **{key: settings[key] for key in SETTINGS})
+    known = arguments_of(METERS[name]) if name in METERS else {}
+    chosen = {key: value for key, value in (defaults or {}).items() if key in known}
+    given = {key: settings[key] for key in SETTINGS if settings[key] is not None}
+    return make_meter(name, **{**chosen, **given})

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.final import Finished, Winner, choose, judge, train_to_the_end, write_best
-from rlnas.cli.measuring import meter_of
+from rlnas.cli.measuring import SEARCH, meter_of
 from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
@@ -107,7 +107,7 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         target=reward.target,
         target_ms=reward.target_ms,
         max_latency_ms=reward.max_latency_ms,
-        meter=meter_of(settings.latency.meter, vars(settings.latency)),
+        meter=meter_of(settings.latency.meter, vars(settings.latency), defaults=SEARCH),
         workers=evaluation.workers,
         backend=evaluation.backend,
         address=evaluation.address,
