@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from string import ascii_letters
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +32,7 @@ class Heads(NamedTuple):
         heads: Heads that have features of their own.
         repeated: How many heads read the same features.
         tokens: Number of tokens.
+        inner: True if heads are merged with the batch, samples following one another within each head.
     """
 
     node: str
@@ -39,6 +41,7 @@ class Heads(NamedTuple):
     heads: int
     repeated: int
     tokens: int
+    inner: bool
 
 
 def find_heads(tracer: Tracer, traced: Traced, *, transposed: bool = False) -> Heads | None:
@@ -72,7 +75,7 @@ def find_heads(tracer: Tracer, traced: Traced, *, transposed: bool = False) -> H
     )
     if tokens != shape[0] or not bool((places == expected).all()):
         return None
-    return Heads(traced.node, starts[0], width, heads // repeated, repeated, tokens)
+    return Heads(traced.node, starts[0], width, heads // repeated, repeated, tokens, sample.inner)
 
 
 def _features(tracer: Tracer, heads: Heads) -> str:
@@ -113,6 +116,8 @@ def attend(
         return False
     if q.heads != k.heads * k.repeated or q.width != k.width or (causal and q.tokens != k.tokens):
         return False
+    if not q.inner == k.inner == v.inner:
+        return False
     made = tracer.add(
         "attention",
         [_features(tracer, heads) for heads in (q, k, v)],
@@ -125,7 +130,7 @@ def attend(
     whole = base_positions(BATCH, (q.tokens, q.heads * v.width)).view(BATCH, q.tokens, q.heads, v.width).transpose(1, 2)
     if whole.numel() != out.numel():
         return False
-    tracer.know(out, Traced(made, whole.reshape(out.shape), out))
+    tracer.know(out, Traced(made, (whole.transpose(0, 1) if q.inner else whole).reshape(out.shape), out))
     return True
 
 
@@ -154,7 +159,7 @@ def _sdpa(
     like = tracer.value(traced[0])
     values = [tracer.value(t) if tracer.is_traced(t) else tracer.constant(t, like) for t in (query, key, value)]
     values = [aligned(tracer, v, like) for v in values]
-    if like.sample.batch or len(like.shape) < 2:
+    if like.sample.batch or like.sample.inner or len(like.shape) < 2:
         raise GraphError("it needs the batch in front of heads, tokens and features")
     merged = like.sample.merged
     if len(like.shape) == 2:  # of one head
@@ -279,22 +284,42 @@ def einsum(tracer: Tracer, name: str, args: Any, kwargs: Any, out: Tensor) -> No
     equation, tensors = args[0].replace(" ", ""), args[1:]
     if len(tensors) == 1 and isinstance(tensors[0], list | tuple):
         tensors = tensors[0]
-    if "->" not in equation or "." in equation:
-        raise GraphError(f"the equation {equation!r} is not understood; name all axes, and those of the result")
+    if "->" not in equation:
+        raise GraphError(f"the equation {equation!r} is not understood; name the axes of the result")
+    if "." in equation:
+        equation = _spelled_out(equation, [t.dim() for t in tensors])
     left, right = equation.split("->")
     values = [tracer.value(t) if tracer.is_traced(t) else None for t in tensors]
     letters = {word[v.sample.batch] for word, v in zip(left.split(","), values, strict=True) if v is not None}
-    if len(letters) != 1 or any(v is not None and v.sample.merged > 1 for v in values):
+    words = left.split(",")
+    if len(letters) != 1:
         raise GraphError(f"the equation {equation!r} mixes samples")
     batch = letters.pop()
-    words = left.split(",")
     if batch not in right or any(word.count(batch) != (v is not None) for word, v in zip(words, values, strict=True)):
         raise GraphError(f"the equation {equation!r} sums over the batch")
     if None in values:
-        return tracer.black_box(torch.einsum, (equation, *tensors), {}, out)
-    text = f"{','.join(batch + word.replace(batch, '') for word in words)}->{batch}{right.replace(batch, '')}"
+        tracer.black_box(torch.einsum, (equation, *tensors), {}, out)
+        return
     found = [v for v in values if v is not None]
-    tracer.result(tracer.add("einsum", [v.node for v in found], text=text), out, found[0], batch=right.index(batch))
+    if len({(v.sample.merged, v.sample.inner) for v in found}) > 1:
+        raise GraphError(f"the equation {equation!r} mixes samples")
+    beside = next(c for c in ascii_letters if c not in equation) if found[0].sample.merged > 1 else ""
+    text = ",".join(batch + word.replace(batch, beside) for word in words)
+    made = tracer.add("einsum", [v.node for v in found], text=f"{text}->{batch}{right.replace(batch, beside)}")
+    tracer.result(made, out, found[0], batch=right.index(batch))
+
+
+def _spelled_out(equation: str, ranks: Sequence[int]) -> str:
+    """An equation with letters for its dots."""
+    free = [c for c in ascii_letters if c not in equation]
+    left, right = equation.split("->")
+    words = left.split(",")
+    counts = [
+        rank - len(word.replace("...", "")) if "." in word else 0 for word, rank in zip(words, ranks, strict=True)
+    ]
+    dots = "".join(free[: max(counts)])
+    shown = [word.replace("...", dots[len(dots) - count :]) for word, count in zip(words, counts, strict=True)]
+    return f"{','.join(shown)}->{right.replace('...', dots)}"
 
 
 HANDLERS["einsum"] = einsum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from rlnas.interchange.trace import Tracer
 
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+
+
+class Text(str):
+    """An argument that is source text already."""
 
 
 def write_box(tracer: Tracer, func: Any, args: Any, kwargs: dict[str, Any], out: Any) -> None:
@@ -37,6 +42,8 @@ def write_box(tracer: Tracer, func: Any, args: Any, kwargs: dict[str, Any], out:
         if isinstance(value, list | tuple):
             inner = ", ".join([text(v) for v in value])
             return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
+        if isinstance(value, Text):
+            return value
         if isinstance(value, torch.dtype) or value is None or isinstance(value, bool | int | float | str):
             return str(value) if isinstance(value, torch.dtype) else repr(value)
         if isinstance(value, slice):
@@ -66,15 +73,16 @@ def write_box(tracer: Tracer, func: Any, args: Any, kwargs: dict[str, Any], out:
             _boxed(tracer, whole, operands, tensor, found, name)
 
 
-def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: tuple[int, int], name: str) -> None:
-    at, merged = batch
+def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: Sample, name: str) -> None:
+    at, merged = batch.batch, batch.merged
     shape = (*out.shape[:at], *out.shape[at + 1 :])
     if merged > 1:
-        call, shape = f"{call}.unflatten(0, (-1, {merged}))", (merged, *out.shape[1:])
+        shape = (merged, *out.shape[1:])
+        call += f".unflatten(0, ({merged}, -1)).transpose(0, 1)" if batch.inner else f".unflatten(0, (-1, {merged}))"
     elif at:
         call = f"{call}.movedim({at}, 0)"
     made = tracer.add("opaque", operands, name=tracer.unused(name), text=call, shape=shape)
-    tracer.result(made, out, Value(made, shape, Sample(None, shape, at, merged), out.dim()))
+    tracer.result(made, out, Value(made, shape, replace(batch, shape=shape), out.dim()))
 
 
 def _constant_text(tracer: Tracer, tensor: Tensor, place: Callable[[str], str]) -> str:
@@ -114,18 +122,20 @@ def _flat(value: Any) -> list[Tensor]:
 
 def _as_it_was(name: str, value: Value) -> str:
     """Text of an operand with its batch where it was in the running module."""
-    if value.sample.merged > 1:
-        if value.sample.batch:
-            raise GraphError("an axis is merged with the batch")
-        return f"{name}.flatten(0, 1)"
-    return f"{name}.movedim(0, {value.sample.batch})" if value.sample.batch else name
+    at, merged = value.sample.batch, value.sample.merged
+    if merged > 1 and at:
+        raise GraphError("samples lie side by side in an axis that is not the first; keep the batch in front")
+    if merged > 1:
+        return f"{name}.transpose(0, 1).flatten(0, 1)" if value.sample.inner else f"{name}.flatten(0, 1)"
+    return f"{name}.movedim(0, {at})" if at else name
 
 
-def _batch_axis(out: Tensor, like: Value) -> tuple[int, int] | None:
-    """Axis of the batch in the result of a black box, and what is merged with it: as in what it reads, if that fits."""
-    if like.sample.merged > 1 and not like.sample.batch and out.dim() and out.shape[0] == BATCH * like.sample.merged:
-        return 0, like.sample.merged
-    for at in (like.sample.batch, 0, 1):
+def _batch_axis(out: Tensor, like: Value) -> Sample | None:
+    """Where the batch is in the result of a black box: as in what it reads, if that fits."""
+    held = like.sample
+    if held.merged > 1 and not held.batch and out.dim() and out.shape[0] == BATCH * held.merged:
+        return Sample(None, (), 0, held.merged, held.inner)
+    for at in (held.batch, 0, 1):
         if at < out.dim() and out.shape[at] == BATCH:
-            return at, 1
+            return Sample(None, (), at)
     return None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlnas.errors import GraphError
+from rlnas.interchange.boxes import Text
 from rlnas.interchange.trace import Handler, Tracer
 from rlnas.interchange.values import ALONG, Value
 
@@ -68,8 +69,9 @@ def _convolution(n: int) -> Writer:
         groups: int = 1,
     ) -> None:
         x, kernel, spread = tracer.value(input), tuple(weight.shape[2:]), tuple_of(dilation, n)
-        in_front(x, n + 1)
-        if not tracer.is_trained(weight):
+        if x.sample.merged == 1:
+            in_front(x, n + 1)
+        if not tracer.is_trained(weight) or x.sample.merged > 1:
             words = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
             return tracer.black_box(getattr(torch, f"conv{n}d"), (input, weight, bias), words, out)
         if isinstance(padding, str):
@@ -114,8 +116,9 @@ def _transposed(n: int) -> Writer:
         dilation: Any = 1,
     ) -> None:
         x = tracer.value(input)
-        in_front(x, n + 1)
-        if not tracer.is_trained(weight):
+        if x.sample.merged == 1:
+            in_front(x, n + 1)
+        if not tracer.is_trained(weight) or x.sample.merged > 1:
             words = (stride, padding, output_padding, groups, dilation)
             return tracer.black_box(getattr(torch, f"conv_transpose{n}d"), (input, weight, bias, *words), {}, out)
         tracer.layer(
@@ -213,8 +216,9 @@ def _batch_norm(
             "statistics (track_running_stats=True)"
         )
     x = tracer.value(input)
-    rank = input.dim() - 1
-    in_front(x, rank)
+    rank, merged = input.dim() - 1, x.sample.merged > 1
+    if not merged:
+        in_front(x, rank)
     if (weight is None) != (bias is None):
         raise GraphError("batch norm with a scale or a shift alone is not known")
     tensors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
@@ -224,10 +228,17 @@ def _batch_norm(
         "eps": eps,
         "momentum": 0.1 if momentum is None else momentum,
     }
-    if weight is not None and not tracer.is_trained(weight):
-        text = torch.nn.functional.batch_norm
-        return tracer.black_box(text, (input, running_mean, running_var, weight, bias, False, momentum, eps), {}, out)
-    tracer.layer(f"batch_norm{max(1, rank - 1)}d", x, out, tensors, **words)
+    if (weight is not None and not tracer.is_trained(weight)) or (merged and tracer.literal):
+        given = (input, running_mean, running_var, weight, bias, Text("self.training"), momentum, eps)
+        tracer.black_box(torch.nn.functional.batch_norm, given, {}, out)
+        return
+    if not merged:
+        tracer.layer(f"batch_norm{max(1, rank - 1)}d", x, out, tensors, **words)
+        return
+    dims = (1, 0, *range(2, len(x.shape)))  # channels first, what is merged with the batch is one more place
+    turned = tracer.standing(tracer.add("permute", (x.node,), dims=dims))
+    back = tracer.layer(f"batch_norm{rank}d", turned, None, tensors, **words)
+    tracer.result(tracer.add("permute", (back,), dims=dims), out, x)
 
 
 @handles("layer_norm")
@@ -286,6 +297,10 @@ def _group_norm(
     cudnn_enabled: bool = True,
 ) -> None:
     x = tracer.value(input)
+    if x.sample.merged > 1:
+        text = torch.nn.functional.group_norm
+        tracer.black_box(text, (input, num_groups, weight, bias, eps), {}, out)
+        return
     in_front(x, input.dim() - 1)
     if (weight is None) != (bias is None):
         raise GraphError("group norm with a scale or a shift alone is not known")

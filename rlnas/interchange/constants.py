@@ -46,6 +46,14 @@ class Recipe(NamedTuple):
     source: Tensor | None
     tensor: Tensor
 
+    def again(self, places: Tensor) -> Tensor:
+        """The same view of another tensor."""
+        args = [places if a is self.source else a for a in self.args]
+        kwargs = {k: places if v is self.source else v for k, v in self.kwargs.items()}
+        found = self.func(*args, **kwargs)
+        made: Tensor = found if self.place is None else found[self.place]
+        return made
+
 
 class Constants:
     """What is known of tensors that do not depend on the input.
@@ -137,8 +145,8 @@ class Constants:
         pattern = BY_PLACE[plain_name(recipe.func)]
         return pattern.format(*known) if pattern else call_text(recipe.func, known)
 
-    def root(self, tensor: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What a tensor shows entries of, and their places in it; None for the places if it is that itself."""
+    def chain(self, tensor: Tensor) -> tuple[Tensor, list[Recipe]]:
+        """What a tensor shows entries of, and the views that lead from there to it."""
         chain: list[Recipe] = []
         current = self.first(tensor)
         while (recipe := self.recipes.get(id(current))) is not None and isinstance(recipe.source, Tensor):
@@ -146,13 +154,14 @@ class Constants:
                 break
             chain.append(recipe)
             current = self.first(recipe.source)
+        return current, chain[::-1]
+
+    def root(self, tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What a tensor shows entries of, and their places in it; None for the places if it is that itself."""
+        current, chain = self.chain(tensor)
         if not chain:
             return current, None
-        places: Any = torch.arange(current.numel()).view(current.shape)
-        for recipe in reversed(chain):
-            args = [places if a is recipe.source else a for a in recipe.args]
-            kwargs = {k: places if v is recipe.source else v for k, v in recipe.kwargs.items()}
-            places = recipe.func(*args, **kwargs)
-            if recipe.place is not None:
-                places = places[recipe.place]
+        places = torch.arange(current.numel()).view(current.shape)
+        for recipe in chain:
+            places = recipe.again(places)
         return current, places

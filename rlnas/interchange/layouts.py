@@ -40,16 +40,18 @@ def _layout(tracer: Tracer, node: str) -> tuple[int, ...]:
         made = torch.empty(shape, device="meta")
         call = OPS[found.op].call
         if call is not None and found.inputs and found.op not in ("opaque", "attention", "sdpa", "matmul"):
-            read = {f"x{k}": _as_laid_out(tracer, i) for k, i in enumerate(found.inputs)}
+            whole = not OPS[found.op].broadcasts
+            read = {f"x{k}": _as_laid_out(tracer, i, whole=whole) for k, i in enumerate(found.inputs)}
             made = eval(call(found, tuple(read)), {"torch": torch, "F": torch.nn.functional, **read})
         tracer.layouts[node] = made.stride()
     return tracer.layouts[node]
 
 
-def _as_laid_out(tracer: Tracer, node: str) -> Tensor:
+def _as_laid_out(tracer: Tracer, node: str, *, whole: bool) -> Tensor:
     shape = tracer.shapes[node]
     if node in tracer.tensors:  # a parameter has no batch
-        return torch.empty(shape, device="meta", dtype=tracer.tensors[node].dtype)
+        made = torch.empty(shape, device="meta", dtype=tracer.tensors[node].dtype)
+        return made.expand(BATCH, *shape) if whole else made
     return torch.empty_strided((BATCH, *shape), _layout(tracer, node), device="meta")
 
 
@@ -57,8 +59,9 @@ def _batch_first(tensor: Tensor, sample: Sample) -> Tensor:
     """A tensor of the running module with the batch in front."""
     if sample.merged > 1:
         at, shape = sample.batch, tensor.shape
-        tensor = tensor.view(*shape[:at], BATCH, sample.merged, *shape[at + 1 :])
-    return tensor.movedim(sample.batch, 0)
+        parts = (sample.merged, BATCH) if sample.inner else (BATCH, sample.merged)
+        tensor = tensor.view(*shape[:at], *parts, *shape[at + 1 :])
+    return tensor.movedim(sample.batch + sample.inner, 0)
 
 
 def _alike(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:

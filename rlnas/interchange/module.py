@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,9 +20,11 @@ from rlnas.interchange.values import BATCH, Tied
 from rlnas.interchange.whole import whole_parameters
 from rlnas.network import Network
 
-LAYOUTS = frozenset({"permute", "attention", "matmul", "einsum", "opaque", "expand", "index_select"})
+LAYOUTS = frozenset(
+    {"permute", "attention", "matmul", "einsum", "opaque", "expand", "index_select", "slice", "each", "sdpa", "concat"}
+)
 """Ops whose values may lie in memory as they like, which other numbers of samples may bring to light."""
-LARGE = 10**10
+LARGE = 10**9
 """Multiply-accumulates of networks that are compared for one number of samples only."""
 
 
@@ -63,25 +65,32 @@ class _Unfit(Exception):
 
 def _taken_in(module: nn.Module, example: Tensor, *, opaque: bool, varied: bool) -> Network:
     """The network, by short forms if they give the same bits."""
-    problem = ""
+    best: Network | None = None
+    problem, n_least = "", 0
     for literal in (False, True):
-        network, n_lost = _written_down(module, example, opaque=opaque, literal=literal, varied=varied)
-        problem = _difference(module, network, example, varied=varied)
-        if not problem and not n_lost:
-            return network
-        if not problem:
-            with suppress(GraphError, _Unfit):
-                other, n_other = _written_down(
-                    module, example, opaque=opaque, literal=literal, eager=True, varied=varied
+        for eager in (False, True):
+            if eager and not n_least:
+                continue  # nothing was worked out beforehand
+            try:
+                network, n_lost = _written_down(
+                    module, example, opaque=opaque, literal=literal, eager=eager, varied=varied
                 )
-                if n_other < n_lost and not _difference(module, other, example, varied=varied):
-                    return other
-            return network
+            except GraphError:
+                if not eager:
+                    raise
+                continue
+            found = _difference(module, network, example, varied=varied)
+            problem = problem or found
+            if not found and (best is None or n_lost < n_least):
+                best = network
+            n_least = n_lost if not eager else min(n_lost, n_least)
+        if best is not None:
+            return best
     raise GraphError(problem)
 
 
 def _written_down(
-    module: nn.Module, example: Tensor, *, opaque: bool, literal: bool, varied: bool, eager: bool = False
+    module: nn.Module, example: Tensor, *, opaque: bool, literal: bool, eager: bool, varied: bool
 ) -> tuple[Network, int]:
     """A network, and how many values of parameters were worked out beforehand."""
     plain: frozenset[int] = frozenset()
@@ -201,7 +210,7 @@ def _difference(module: nn.Module, network: Network, example: Tensor, *, varied:
     made = network.module().eval()
     name = type(module).__name__
     risky = not LAYOUTS.isdisjoint([n.op for n in network.graph.nodes]) and network.graph.macs < LARGE
-    for size in (1, BATCH + 1) if risky else (1,):
+    for size in (1, BATCH + 1, BATCH + 3) if risky else (1,):
         x = samples(example, size + 1, varied=varied)[1:]
         outputs = []
         for run in (module, made):

@@ -11,7 +11,8 @@ from torch import Tensor
 from rlnas.errors import GraphError
 from rlnas.interchange.calls import HANDLERS, handles, tuple_of
 from rlnas.interchange.trace import Tracer
-from rlnas.interchange.values import Unknown, Value
+from rlnas.interchange.values import ALONG, BATCH, Traced, Unknown, Value, together
+from rlnas.interchange.views import base_positions, placed
 
 
 @handles("hstack")
@@ -21,13 +22,16 @@ def _hstack(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor]) -> None:
 
 def _cat(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -> None:
     like = next(tracer.value(t) for t in tensors if tracer.is_traced(t))
+    if dim % like.rank == like.sample.batch and all(tracer.is_traced(t) for t in tensors):
+        _side_by_side(tracer, out, tensors, like)
+        return
     axis = like.axis(dim)
     operands: list[Value | str] = []
     for tensor in tensors:
         if not tracer.is_traced(tensor):
             operands.append(tracer.constant(tensor, like))
         elif tensor.numel():
-            operands.append(_alike(tracer.value(tensor), like))
+            operands.append(together(tracer.value(tensor), like))
     if len(operands) == 1:
         tracer.result(like.node, out, like)
     else:
@@ -37,11 +41,22 @@ def _cat(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0) -
 handles("cat", "concat", "concatenate")(_cat)
 
 
-def _alike(value: Value, like: Value) -> Value:
-    """An operand whose batch must stand where another's does, counted from the end."""
-    if value.rank - value.sample.batch != like.rank - like.sample.batch or value.sample.merged != like.sample.merged:
-        raise GraphError("its inputs have their batch at different axes")
-    return value
+def _side_by_side(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor], like: Value) -> None:
+    """Values are joined along the batch, each with all its samples."""
+    known = [tracer.known(t) for t in tensors]
+    at, n = like.sample.batch, len(tensors)
+    if like.sample.merged == 1 and len({k.node for k in known}) == 1:
+        whole = base_positions(BATCH, tracer.shapes[known[0].node])
+        places = torch.cat([whole if k.positions is None else k.positions for k in known], at)
+        tracer.know(out, Traced(known[0].node, places, out))
+        return
+    values = [together(tracer.value(t), like) for t in tensors]
+    if like.sample.merged > 1 or len({v.shape for v in values}) > 1:
+        raise GraphError(ALONG)
+    shape = like.shape
+    parts = [tracer.add("reshape", (v.node,), shape=(*shape[:at], 1, *shape[at:])) for v in values]
+    made = tracer.add("concat", parts, axis=at)
+    tracer.know(out, Traced(made, placed(BATCH, tracer.shapes[made], at, n, True), out))
 
 
 @handles("stack")
@@ -49,11 +64,11 @@ def _stack(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor], dim: int = 0)
     like, at = tracer.value(next(t for t in tensors if tracer.is_traced(t))), dim % out.dim()
     batch = like.sample.batch + (at <= like.sample.batch)
     if like.sample.merged > 1:
-        raise GraphError("an axis is merged with the batch")
+        raise GraphError("samples lie side by side in an axis that is not the first; keep the batch in front")
     axis = at - (at > batch)
     ids = []
     for tensor in tensors:
-        node = _alike(tracer.value(tensor), like).node if tracer.is_traced(tensor) else tracer.constant(tensor, like)
+        node = together(tracer.value(tensor), like).node if tracer.is_traced(tensor) else tracer.constant(tensor, like)
         shape = tracer.shapes[node]
         ids.append(tracer.add("reshape", (node,), shape=(*shape[:axis], 1, *shape[axis:])))
     tracer.result(tracer.add("concat", ids, axis=axis), out, like, batch=batch)
@@ -110,9 +125,7 @@ def aligned(tracer: Tracer, value: Value | str, like: Value) -> Value | str:
     """An operand whose batch must stand where another's does; it gets axes in between if it has fewer."""
     if isinstance(value, str):
         return value
-    if value.rank - value.sample.batch != like.rank - like.sample.batch or value.sample.merged != like.sample.merged:
-        raise GraphError("its inputs have their batch at different axes")
-    return value
+    return together(value, like)
 
 
 @handles("where")

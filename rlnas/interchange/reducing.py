@@ -10,6 +10,23 @@ from torch import Tensor
 from rlnas.errors import GraphError
 from rlnas.interchange.calls import HANDLERS, Writer, handles, in_front, tuple_of
 from rlnas.interchange.trace import Handler, Tracer
+from rlnas.interchange.values import Value
+
+
+def folded(tracer: Tracer, x: Value, n: int) -> Value:
+    """A map for an op that works on each channel by itself; what is merged with the batch becomes channels."""
+    if x.sample.merged == 1 or x.sample.batch:
+        in_front(x, n + 1)
+        return x
+    return tracer.standing(tracer.add("reshape", (x.node,), shape=(x.shape[0] * x.shape[1], *x.shape[2:])))
+
+
+def unfolded(tracer: Tracer, node: str, out: Any, input: Tensor) -> None:
+    """Say what a node is that reads what `folded` gave."""
+    made, x = out if isinstance(out, Tensor) else out[0], tracer.value(input)
+    if x.sample.merged > 1:
+        node = tracer.add("reshape", (node,), shape=(*x.shape[:2], *tracer.shapes[node][1:]))
+    tracer.result(node, made, x, batch=x.sample.batch)
 
 
 def _pool(kind: str, n: int) -> Writer:
@@ -22,15 +39,14 @@ def _pool(kind: str, n: int) -> Writer:
         padding: Any = 0,
         **more: Any,
     ) -> None:
-        x = tracer.value(input)
-        in_front(x, n + 1)
+        x = folded(tracer, tracer.value(input), n)
         kernel = tuple_of(kernel_size, n)
         attrs: dict[str, Any] = {
             "kernel_size": kernel,
             "stride": kernel if stride in (None, [], ()) else tuple_of(stride, n),
             "padding": tuple_of(padding, n),
         }
-        tracer.emit(f"{kind}_pool{n}d", [x], out if isinstance(out, Tensor) else out[0], like=x, **attrs, **more)
+        unfolded(tracer, tracer.add(f"{kind}_pool{n}d", (x.node,), **attrs, **more), out, input)
 
     if kind == "max":
 
@@ -77,11 +93,9 @@ for _n in (1, 2, 3):
 
 def _adaptive(kind: str, n: int) -> Writer:
     def write(tracer: Tracer, out: Any, input: Tensor, output_size: Any, return_indices: bool = False) -> None:
-        x = tracer.value(input)
-        in_front(x, n + 1)
-        made = out if isinstance(out, Tensor) else out[0]
-        size = tuple(made.shape[2:])
-        tracer.emit(f"adaptive_{kind}_pool{n}d", [x], made, like=x, output_size=size)
+        x = folded(tracer, tracer.value(input), n)
+        size = tuple((out if isinstance(out, Tensor) else out[0]).shape[2:])
+        unfolded(tracer, tracer.add(f"adaptive_{kind}_pool{n}d", (x.node,), output_size=size), out, input)
 
     return write
 
@@ -103,21 +117,19 @@ def _interpolate(
     recompute_scale_factor: Any = None,
     antialias: bool = False,
 ) -> None:
-    x = tracer.value(input)
-    in_front(x, input.dim() - 1)
+    x = folded(tracer, tracer.value(input), input.dim() - 2)
     factors = set(scale_factor) if isinstance(scale_factor, list | tuple) else {scale_factor}
     kept = size is None and not recompute_scale_factor and len(factors) == 1
-    tracer.emit(
+    made = tracer.add(
         "interpolate",
-        [x],
-        out,
-        like=x,
+        (x.node,),
         size=tuple(out.shape[2:]),
         scale=factors.pop() if kept else 0.0,
         mode=mode,
         align_corners=bool(align_corners),
         antialias=antialias,
     )
+    unfolded(tracer, made, out, input)
 
 
 @handles("pixel_shuffle")

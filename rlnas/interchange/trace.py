@@ -26,6 +26,7 @@ from rlnas.errors import GraphError
 from rlnas.graph import OPS, Node
 from rlnas.graph.facts import complete, facts_of
 from rlnas.interchange.boxes import write_box
+from rlnas.interchange.cells import CELLS
 from rlnas.interchange.constants import Constants
 from rlnas.interchange.layouts import laid_out
 from rlnas.interchange.spelling import (
@@ -104,6 +105,7 @@ class Tracer(TorchFunctionMode):
         self._owners: dict[tuple[Any, ...], str] = {}
         self._tables: dict[int, str] = {}
         self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
+        self._by_themselves: dict[int, tuple[str, Tensor]] = {}
         self._storages: dict[int, list[int]] = {}
         self._written: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -170,14 +172,19 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         traced = self.is_traced(args) or (bool(kwargs) and self.is_traced(kwargs))
         if not traced:
-            out = func(*args, **kwargs)
             name = plain_name(func)
+            if self.eager and self._repeats(name, args):
+                return self.__torch_function__(func, types, args, kwargs)
+            out = func(*args, **kwargs)
             if name in RANDOM and isinstance(out, Tensor):
                 self._draw(func, out)
-            else:
-                self.constants.derive(func, args, kwargs, out)
-                if self.eager and name in SPREADS and self.is_trained(args[0]):
+                return out
+            self.constants.derive(func, args, kwargs, out)
+            if self.eager and isinstance(out, Tensor) and out.is_floating_point():
+                if name in SPREADS and self.is_trained(args[0]):
                     self._spread(func, args, kwargs, out)
+                elif self._is_alone(name, args):
+                    self._alone(func, name, args, kwargs, out)
             return out
         name = plain_name(func)
         if name in REFUSED or getattr(func, "__name__", "") in NUMBERS:
@@ -237,7 +244,7 @@ class Tracer(TorchFunctionMode):
             pass  # refused as soon as something is made of it
         elif name in self._handlers and not complex_:
             self._handlers[name](self, name, args, kwargs, out)
-        elif name in EXACT or self._opaque:
+        elif name in EXACT or name in CELLS or self._opaque:
             self.black_box(func, args, kwargs, out)
         elif complex_:
             raise GraphError("complex numbers are not known; opaque=True keeps what reads them as a black box")
@@ -257,12 +264,17 @@ class Tracer(TorchFunctionMode):
 
     def _is_composite(self, func: Any, name: str) -> bool:
         """True for a function of torch.nn.functional that is written in Python, and that has no handler."""
+        if name in CELLS:
+            return not self.literal
         if name in self._handlers or name in EXACT or name in RANDOM or not isinstance(func, FunctionType):
             return False
         return func.__module__ in ("torch.nn.functional", "torch.functional")
 
     def _inside(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run the body of a function, so that what it calls is written down in its place."""
+        if plain_name(func) in CELLS:
+            with self:
+                return CELLS[plain_name(func)](*args, **kwargs)
         never = dict.fromkeys(CHECKS, lambda *_: False)
         body = FunctionType(
             func.__code__, {**func.__globals__, **never}, func.__name__, func.__defaults__, func.__closure__
@@ -270,6 +282,8 @@ class Tracer(TorchFunctionMode):
         body.__kwdefaults__ = func.__kwdefaults__
         with self:
             return body(*args, **kwargs)
+
+    # ------------------------------------------------------------------------- what is computed from parameters only
 
     def _spread(self, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:
         """A parameter that is repeated for each sample is a value from then on."""
@@ -279,9 +293,71 @@ class Tracer(TorchFunctionMode):
         for at in range(out.dim()):
             alike = out.shape[at] == BATCH and (at < added or args[0].shape[at - added] == 1)
             if alike and bool((shown == shown.narrow(at, 0, 1)).all()):
-                id = self._parameter(out, out.detach().select(at, 0), partial(torch.select, dim=at, index=0))
+                id = self._each(
+                    self._parameter(out, out.detach().select(at, 0), partial(torch.select, dim=at, index=0))
+                )
                 self.know(out, Traced(id, placed(BATCH, self.shapes[id], at, 1) if at else None, out))
                 return
+
+    def _repeats(self, name: str, args: Any) -> bool:
+        """True if a layer reads a constant that holds the same for each sample; it is a value from now on."""
+        x = args[0] if args else None
+        if name not in LAYERS or not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] != BATCH:
+            return False
+        if id(x) in self.constants.names or not bool((x[0] == x[1]).all()):
+            return False
+        node = self._each(self._parameter(x, x.detach()[0], partial(torch.select, dim=0, index=0)))
+        self.know(x, Traced(node, None, x))
+        return True
+
+    def _each(self, node: str) -> str:
+        """Id of a node for a value that does not depend on the samples, and is there once for each if that counts."""
+        if not self.literal:
+            return node
+        return self.add("each", (node, self.nodes[0].id), shape=self.shapes[node])
+
+    def _is_alone(self, name: str, args: Any) -> bool:
+        """True for what is computed from parameters only, and may be by nodes."""
+        held = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
+        if name in LAYERS:
+            return any([self.is_trained(t) for t in held[1:]])
+        if name in JOINS:
+            return len({source for t in held for source in self.constants.sources(t)}) > 1
+        return name in BY_PLACE and any([id(self.constants.root(t)[0]) in self._by_themselves for t in held])
+
+    def _seen(self, node: str, views: list[Callable[[Tensor], Tensor]]) -> str:
+        """Id of a node that shows the value of another, which depends on no sample, through views."""
+        for view in views:
+            shape = self.shapes[node]
+            shown = self._shown(node, view(torch.arange(math.prod(shape)).view(shape)), whole=True)
+            if shown is None:
+                raise GraphError("it reads a rearrangement of what was computed from parameters")
+            node = shown
+        return node
+
+    def _alone(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:
+        """Write down a call that reads no samples, as if each sample brought along what it reads."""
+
+        def repeated(tensor: Tensor) -> Tensor:
+            made = tensor.expand(BATCH, *tensor.shape).clone()
+            self.know(made, Traced(self._parameter(tensor, tensor.detach(), lambda values: values), None, made))
+            return made
+
+        rest = list(args[1:])
+        if name in JOINS:
+            at = kwargs.get("dim", rest[0] if rest else 0)
+            given: list[Any] = [[repeated(t) for t in args[0]], at + 1 if at >= 0 else at]
+            kwargs = {}
+        elif name in LAYERS:
+            given = [repeated(args[0]), *rest]
+        else:
+            given = [repeated(a) if isinstance(a, Tensor) and self.is_trained(a) else a for a in args]
+        with suppress(GraphError, RuntimeError):
+            shown = func(*given, **kwargs)
+            self._write_down(func, name, given, kwargs, shown)
+            known = self.known(shown)
+            if known.positions is None and self.shapes[known.node] == tuple(out.shape):
+                self._by_themselves[id(self.constants.first(out))] = known.node, out
 
     # ---------------------------------------------------------------------------------------------- work in place
 
@@ -405,15 +481,20 @@ class Tracer(TorchFunctionMode):
         assert traced.origin is not None
         before, again = traced.origin
         value = self._operand(before)
-        places = placed(BATCH, value.shape, value.sample.batch, value.sample.merged)
+        held = value.sample
+        places = placed(BATCH, value.shape, held.batch, held.merged, held.inner)
         return Traced(value.node, again(places), traced.tensor)
 
     def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
-        """Id of a node that makes a view; None if no short way is known, nor a long one if the view is a whole."""
+        """Id of a node that makes a view; None if no way is known, nor one without lists of places unless it is whole.
+
+        Args:
+            whole: True for a view that is not made from others.
+        """
         key = (node, positions.numpy().tobytes(), tuple(positions.shape))
         if key not in self.views:
             steps = steps_to(positions, self.shapes[node])
-            if steps is None or (not whole and any([len(a.get("indices", ())) > LONG for _, a in steps])):
+            if steps is None or (not whole and any([op == "index_select" for op, _ in steps])):
                 return None
             current = node
             for op, attrs in steps:
@@ -438,10 +519,19 @@ class Tracer(TorchFunctionMode):
                 values = values[0]
             return values if values.dim() else values.reshape(1)
 
-        return self._parameter(tensor, sample(tensor.detach()), sample)
+        values = sample(tensor.detach())
+        order = sorted(range(values.dim()), key=lambda axis: -values.stride()[axis])
+        if not self.literal or values.is_contiguous() or not values.permute(order).is_contiguous():
+            return self._parameter(tensor, values, sample)
+        stored = self._parameter(tensor, values.permute(order), lambda values: sample(values).permute(order))
+        return self.add("permute", (stored,), dims=tuple([order.index(axis) for axis in range(len(order))]))
 
     def _parameter(self, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
         tensor = self.constants.first(tensor)
+        if self._by_themselves:
+            root, chain = self.constants.chain(tensor)
+            if id(root) in self._by_themselves:
+                return self._seen(self._by_themselves[id(root)][0], [*[r.again for r in chain], sample])
         key = (id(tensor), tuple(values.shape))
         if key not in self._parameters:
             dtype = {torch.bool: "bool", torch.int64: "int64"}.get(values.dtype, "float32")
@@ -466,7 +556,9 @@ class Tracer(TorchFunctionMode):
         values = values.reshape(*[1] * (rank - values.dim()), *values.shape)
         at, merged = like.sample.batch + rank - like.rank, like.sample.merged
         if values.shape[at] == BATCH * merged and BATCH * merged > 1:
-            split = values.movedim(at, 0).reshape(BATCH, merged, *values.movedim(at, 0).shape[1:])
+            parts = (merged, BATCH) if like.sample.inner else (BATCH, merged)
+            split = values.movedim(at, 0).reshape(*parts, *values.movedim(at, 0).shape[1:])
+            split = split.transpose(0, 1) if like.sample.inner else split
             if not bool((split[0] == split[1]).all()):
                 raise GraphError("a constant differs between the samples of a batch")
             values = split[0].movedim(0, at)
@@ -498,13 +590,19 @@ class Tracer(TorchFunctionMode):
         if tuple(out.shape) != expected:
             raise GraphError(f"its result has the shape {tuple(out.shape)}, not {expected} as expected")
         plain = at == 0 and merged == 1
-        self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged), out))
+        inner = like.sample.inner
+        self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged, inner), out))
+
+    def standing(self, node: str) -> Value:
+        """A node's value with its batch in front, as an operand."""
+        shape = self.shapes[node]
+        return Value(node, shape, Sample(None, shape), len(shape) + 1)
 
     def layer(
         self,
         op: str,
         x: Value,
-        out: Tensor,
+        out: Tensor | None,
         tensors: dict[str, Tensor | None],
         *,
         batch: int | None = None,
@@ -520,11 +618,13 @@ class Tracer(TorchFunctionMode):
         if main is not None and owner is None and op == "linear":  # the table of an embedding, used once more
             owner = self._tables.get(id(self.constants.first(main)))
             if owner is not None and "bias" in given:
-                raise Tied([main])
+                self._with_its_bias(x, out, main, given["bias"], attrs["out_channels"])
+                return ""
         if owner is not None:
             attrs["shares"] = owner
         made = self.add(op, (x.node,), name="" if main is None else self.weight_name(main), **attrs)
-        self.result(made, out, x, batch=batch)
+        if out is not None:
+            self.result(made, out, x, batch=batch)
         if owner is None and main is not None:
             self._owners[key] = made
             if op == "embedding":
@@ -532,6 +632,15 @@ class Tracer(TorchFunctionMode):
             self.layers[made] = tuple([t for n, t in given.items() if n != COUNT])
             self.tensors |= {f"{made}.{name}": tensor for name, tensor in given.items()}
         return made
+
+    def _with_its_bias(self, x: Value, out: Tensor | None, weight: Tensor, bias: Tensor, width: int) -> None:
+        """A linear layer with the weight of an embedding and a bias of its own."""
+        if self.literal or out is None:
+            raise Tied([weight])
+        product = torch.empty_like(out)
+        node = self.layer("linear", x, product, {"weight": weight}, bias=False, out_channels=width)
+        value = self.value(product)
+        self.result(self.add("add", (node, self.constant(bias, value))), out, value)
 
     def add(self, op: str, inputs: Iterable[str], *, name: str = "", **attrs: Any) -> str:
         """Add a node and return its id."""
@@ -566,14 +675,17 @@ class Tracer(TorchFunctionMode):
         return f"{wanted}{n}"
 
     def n_lost(self, nodes: Iterable[Node]) -> int:
-        """How many parameters went into constants together with others, so that they are no parameters any more."""
+        """How many parameters went into constants, so that they are no parameters any more."""
         lost: set[int] = set()
         for node in nodes:
-            held = self.layers.get(node.id, ())
-            for tensor in (*held, self.uses[node.id][0]) if node.id in self.uses else held:
+            for tensor in self.layers.get(node.id, ()):
                 sources = self.constants.sources(tensor)
                 if len(sources) > 1:
                     lost |= sources
+            if node.id in self.uses:
+                root, _ = self.constants.root(self.uses[node.id][0])
+                if not self.constants.is_parameter(root) and self.constants.formula(root) is None:
+                    lost |= self.constants.sources(root)
         return len(lost)
 
     # ------------------------------------------------------------------------------------------------------ errors
@@ -628,10 +740,13 @@ COUNT = "num_batches_tracked"
 EXACT = frozenset({"cosine_similarity", "pairwise_distance", "cdist", "bilinear", "embedding_bag", "lerp", "addcdiv"})
 """Functions without a node of their own that keep samples apart; they are written down as black boxes."""
 
+LAYERS = frozenset({"linear", "layer_norm", "rms_norm"})
+JOINS = frozenset({"cat", "concat", "stack"})
+BY_PLACE = frozenset(
+    {"relu", "gelu", "silu", "tanh", "sigmoid", "exp", "normalize", "leaky_relu", "elu", "softplus"}
+) | {*("add", "radd", "iadd", "sub", "rsub", "mul", "rmul", "imul", "div", "truediv", "neg", "square", "clamp")}
 SPREADS = frozenset({"expand", "repeat", "expand_as", "repeat_interleave", "tile", "broadcast_to"})
 IN_PLACE = frozenset(
     {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "matmul")}
 )
 CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-LONG = 16
-"""More places than this are not picked one by one if a view can be made in several steps."""

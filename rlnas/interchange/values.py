@@ -80,3 +80,15 @@ class Tied(Exception):
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
         self.tensors = tuple(tensors)
+
+
+def together(value: Value, like: Value) -> Value:
+    """An operand whose batch must stand where another's does, counted from the end.
+
+    Raises:
+        GraphError: If it does not.
+    """
+    one, other = value.sample, like.sample
+    if (value.rank - one.batch, one.merged, one.inner) != (like.rank - other.batch, other.merged, other.inner):
+        raise GraphError("its inputs have their batch at different axes")
+    return value

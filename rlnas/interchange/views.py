@@ -28,12 +28,14 @@ class Sample:
         shape: Shape of one sample.
         batch: Axis of the traced tensor that holds the batch.
         merged: How many places of a sample that axis holds beside the batch.
+        inner: True if there samples follow one another within each of those places, not the other way round.
     """
 
     positions: Tensor | None
     shape: tuple[int, ...]
     batch: int = 0
     merged: int = 1
+    inner: bool = False
 
     def axis(self, dim: int, rank: int) -> int | None:
         """The axis of a sample for an axis of the traced tensor; None for that of the batch."""
@@ -48,9 +50,9 @@ def base_positions(batch: int, shape: tuple[int, ...]) -> Tensor:
     return torch.arange(batch * math.prod(shape)).view(batch, *shape)
 
 
-def placed(batch: int, shape: tuple[int, ...], at: int, merged: int) -> Tensor:
+def placed(batch: int, shape: tuple[int, ...], at: int, merged: int, inner: bool = False) -> Tensor:
     """Positions of a value whose batch is to stand at another axis, merged with the first of that many places."""
-    moved = base_positions(batch, shape).movedim(0, at)
+    moved = base_positions(batch, shape).movedim(0, at + 1 if inner else at)
     return moved if merged == 1 else moved.flatten(at, at + 1)
 
 
@@ -65,12 +67,14 @@ def find_sample(positions: Tensor, batch: int, size: int) -> Sample | None:
         if shape[axis] % batch:
             continue
         merged = shape[axis] // batch
-        split = positions.reshape(*shape[:axis], batch, merged, *shape[axis + 1 :]).movedim(axis, 0)
-        first = split[0]
-        steps = torch.arange(batch).view(-1, *[1] * first.dim()) * size
-        if bool((split == first + steps).all()) and bool((first < size).all()):
-            sample = first.squeeze(axis) if merged == 1 else first
-            return Sample(sample, tuple(sample.shape), axis, merged)
+        for inner in (False, True) if merged > 1 else (False,):
+            parts = (merged, batch) if inner else (batch, merged)
+            split = positions.reshape(*shape[:axis], *parts, *shape[axis + 1 :]).movedim(axis + inner, 0)
+            first = split[0]
+            steps = torch.arange(batch).view(-1, *[1] * first.dim()) * size
+            if bool((split == first + steps).all()) and bool((first < size).all()):
+                sample = first.squeeze(axis) if merged == 1 else first
+                return Sample(sample, tuple(sample.shape), axis, merged, inner)
     return None
 
 

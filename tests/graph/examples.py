@@ -67,6 +67,7 @@ EXAMPLES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "alpha_dropout": (MAP, {"p": 0.1}),
     "index_select": (MAP, {"axis": 1, "indices": (0, 0, 3)}),
     "roll": (MAP, {"axis": 2, "shift": 2}),
+    "each": (MAP, {"shape": MAP}),
     "expand": ((4, 1, 6), {"shape": MAP}),
     "sdpa": ((2, 5, 4), {"scale": 0.5, "causal": True}),
     "unfold": (MAP, {"kernel_size": (3, 2), "padding": (1, 0), "stride": (2, 2)}),
@@ -101,6 +102,9 @@ def example(name: str) -> Graph:
     arity = max(2, OPS[name].at_least) if OPS[name].arity is None else OPS[name].arity or 0
     if name in ("masked_fill", "where"):
         return _chosen(image, name)
+    if name == "each":
+        constant = complete(Node.make("constant", "parameter", shape=MAP, axis=-3))
+        return Graph((image, constant, Node.make("a", name, ("constant", "image"), **attrs)), "a")
     if name.startswith("logical_"):
         positive = complete(Node.make("positive", "gt_scalar", ("image",), value=0.0))
         return Graph((image, positive, Node.make("a", name, ("positive",) * (OPS[name].arity or 0))), "a")

@@ -195,6 +195,20 @@ ROWS = (
         view=True,
     ),
     Op(
+        "each",
+        "other",
+        lambda node, shapes: node["shape"],
+        call=lambda node, names: (
+            f"{names[0]}.expand({', '.join([f'{names[1]}.shape[0]', *['-1'] * len(node['shape'])])})"
+        ),
+        arity=2,
+        attributes={"shape": REQUIRED},
+        flow=lambda node, shapes, out: Flow("along"),
+        resized=lambda node, old, new: node.replace(shape=new),
+        view=True,
+        broadcasts=True,
+    ),
+    Op(
         "pad",
         "other",
         _padded,
