@@ -74,7 +74,7 @@ class DrillEvaluator:
             case "raise":
                 raise ValueError("this network goes wrong")
             case "memory":
-                torch.zeros(50_000_000_000, dtype=torch.uint8)
+                torch.zeros(10**13, dtype=torch.uint8)
             case "nan":
                 raise FloatingPointError("the training loss is not finite")
 
@@ -86,8 +86,10 @@ def drilled_main():
     from tests.evaluation.faults import CountingMeter
 
     kinds = tuple(os.environ.get(KINDS, " ".join(FAULTS)).split())
+    for module, name in ((rlnas.envs.make, "make_evaluator"), (rlnas.cli.search, "meter_of")):
+        assert hasattr(module, name), f"{module.__name__}.{name} is no more: replace what is in its place"
     rlnas.envs.make.make_evaluator = lambda name, task, **_: DrillEvaluator(task, os.environ.get(FOLDER), kinds)
-    rlnas.cli.search._meter = lambda settings: CountingMeter()
+    rlnas.cli.search.meter_of = lambda *_: CountingMeter()
     main()
 
 
