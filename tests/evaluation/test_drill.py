@@ -157,7 +157,6 @@ def test_300_evaluations_ten_kills(tmp_path):
         "--controller.n_envs=10",
         "--evaluation.time_limit_s=6",
         "--space.promote_every=100",
-        "--space.max_steps=4",
     )
     undisturbed, disturbed, died = drill(tmp_path, evaluations=320, kills=10, seed=0, settings=settings)
     failed = check(undisturbed, disturbed, died, evaluations=320)
