@@ -12,7 +12,7 @@ from rlnas.graph.channels import Channels
 from rlnas.graph.facts import complete
 from rlnas.graph.graph import Graph
 from rlnas.graph.node import Node
-from rlnas.graph.ops import OPS
+from rlnas.graph.ops import OPS, is_depthwise
 
 NOTHING: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
@@ -104,7 +104,11 @@ def resized_node(node: Node, graph: Graph, channels: Channels, lengths: Mapping[
     if before is not None:
         start = _places(before, channels, lengths, 0)
         node = node.replace(start=start, stop=start + node["stop"] - node["start"])
-    return OPS[node.op].resized(node, old, new) if new != old else node
+    if new == old:
+        return node
+    # A convolution that passes each channel on by itself has a group for each.
+    single = is_depthwise(node, graph.input_shapes(node.id))
+    return OPS[node.op].resized(node.replace(groups=new[0]) if single else node, old, new)
 
 
 def _places(row: Axis | None, channels: Channels, lengths: Mapping[int, int], size: int) -> int:

@@ -89,7 +89,7 @@ def drilled_main():
     for module, name in ((rlnas.envs.make, "make_evaluator"), (rlnas.cli.search, "meter_of")):
         assert hasattr(module, name), f"{module.__name__}.{name} is no more: replace what is in its place"
     rlnas.envs.make.make_evaluator = lambda name, task, **_: DrillEvaluator(task, os.environ.get(FOLDER), kinds)
-    rlnas.cli.search.meter_of = lambda *_: CountingMeter()
+    rlnas.cli.search.meter_of = lambda *_, **__: CountingMeter()
     main()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlnas.errors import GraphError
-from rlnas.graph import Graph, Node
+from rlnas.graph import Graph, Node, complete
 from rlnas.graph.edit import Names, bypass, insert_after, replace_node, resize
 from rlnas.spaces import conv_stages
 from tests.graphs import Builder, reordered
@@ -81,3 +81,18 @@ def test_shared_nodes_share_what_was_worked_out() -> None:
     graph = conv_stages((1, 8, 8), 10)
     changed = replace_node(graph, graph.node("linear1").replace(bias=False))
     assert all(changed.facts[id] is graph.facts[id] for id in graph.shapes if id != "linear1")
+
+
+def test_a_grouped_convolution_with_one_output_a_group_keeps_its_groups() -> None:
+    """It is not depthwise: each group reads several channels."""
+    nodes = (
+        Node.make("image", "input", shape=(4, 6, 6), dtype="float32"),
+        Node.make("first", "conv2d", "image", out_channels=4, kernel_size=(1, 1)),
+        Node.make("grouped", "conv2d", "first", out_channels=2, kernel_size=(1, 1), groups=2),
+        Node.make("last", "conv2d", "grouped", out_channels=3, kernel_size=(1, 1)),
+    )
+    graph = Graph(tuple(map(complete, nodes)), "last")
+    group = graph.channels.of("grouped")
+    assert group is not None
+    wider = resize(graph, graph.channels, dict.fromkeys(group.cells, 2))
+    assert (wider.node("grouped")["groups"], wider.node("grouped")["out_channels"]) == (2, 4)

@@ -30,10 +30,8 @@ def n_blocks(node: Node, shapes: Shapes) -> int:
     return int(node["groups"]) if grouped else 1
 
 
-def _same_groups(node: Node, old: Shape, new: Shape) -> Node:
-    """A convolution with other outputs; one that passes each channel on by itself has a group for each."""
-    groups = new[0] if old[0] == node["groups"] > 1 else node["groups"]
-    return node.replace(out_channels=new[0], groups=groups)
+def _other_outputs(node: Node, old: Shape, new: Shape) -> Node:
+    return node.replace(out_channels=new[0])
 
 
 # ----------------------------------------------------------------------------------------------------- convolutions
@@ -78,7 +76,7 @@ def _convolution(n: int) -> Op:
         params=params,
         macs=lambda node, shapes, out: math.prod(out) * shapes[0][0] // node["groups"] * math.prod(node["kernel_size"]),
         flow=flow,
-        resized=_same_groups,
+        resized=_other_outputs,
     )
 
 
@@ -147,7 +145,7 @@ def _transposed(n: int) -> Op:
         params=params,
         macs=lambda node, shapes, out: math.prod(shapes[0]) * out[0] // node["groups"] * math.prod(node["kernel_size"]),
         flow=flow,
-        resized=_same_groups,
+        resized=_other_outputs,
     )
 
 
