@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from string import ascii_letters
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlnas.errors import GraphError
 from rlnas.graph import Node
@@ -32,7 +31,7 @@ class Heads(NamedTuple):
         heads: Heads that have features of their own.
         repeated: How many heads read the same features.
         tokens: Number of tokens.
-        inner: True if heads are merged with the batch, samples following one another within each head.
+        outer: If heads are merged with the batch, how many of them are outside of it.
     """
 
     node: str
@@ -41,7 +40,7 @@ class Heads(NamedTuple):
     heads: int
     repeated: int
     tokens: int
-    inner: bool
+    outer: int
 
 
 def find_heads(tracer: Tracer, traced: Traced, *, transposed: bool = False) -> Heads | None:
@@ -75,7 +74,7 @@ def find_heads(tracer: Tracer, traced: Traced, *, transposed: bool = False) -> H
     )
     if tokens != shape[0] or not bool((places == expected).all()):
         return None
-    return Heads(traced.node, starts[0], width, heads // repeated, repeated, tokens, sample.inner)
+    return Heads(traced.node, starts[0], width, heads // repeated, repeated, tokens, sample.outer)
 
 
 def _features(tracer: Tracer, heads: Heads) -> str:
@@ -116,7 +115,7 @@ def attend(
         return False
     if q.heads != k.heads * k.repeated or q.width != k.width or (causal and q.tokens != k.tokens):
         return False
-    if not q.inner == k.inner == v.inner:
+    if not q.outer == k.outer == v.outer or q.outer not in (1, q.heads):
         return False
     made = tracer.add(
         "attention",
@@ -130,7 +129,7 @@ def attend(
     whole = base_positions(BATCH, (q.tokens, q.heads * v.width)).view(BATCH, q.tokens, q.heads, v.width).transpose(1, 2)
     if whole.numel() != out.numel():
         return False
-    tracer.know(out, Traced(made, (whole.transpose(0, 1) if q.inner else whole).reshape(out.shape), out))
+    tracer.know(out, Traced(made, (whole.transpose(0, 1) if q.outer > 1 else whole).reshape(out.shape), out))
     return True
 
 
@@ -159,7 +158,7 @@ def _sdpa(
     like = tracer.value(traced[0])
     values = [tracer.value(t) if tracer.is_traced(t) else tracer.constant(t, like) for t in (query, key, value)]
     values = [aligned(tracer, v, like) for v in values]
-    if like.sample.batch or like.sample.inner or len(like.shape) < 2:
+    if like.sample.batch or like.sample.outer > 1 or len(like.shape) < 2:
         raise GraphError("it needs the batch in front of heads, tokens and features")
     merged = like.sample.merged
     if len(like.shape) == 2:  # of one head
@@ -244,9 +243,12 @@ def _refuse() -> None:
 
 def transposed(tracer: Tracer, weight: Tensor) -> Tensor:
     """The weight of a linear layer, for a matrix that stands behind what it multiplies."""
+    tracer.risky = True
     made = weight.t()
     tracer.constants.derive(Tensor.t, (weight,), {}, made)
-    return made
+    root, places = tracer.constants.root(made)
+    whole = places is not None and torch.equal(places, torch.arange(root.numel()).view(root.shape))
+    return root if whole else made
 
 
 @handles("baddbmm")
@@ -297,15 +299,16 @@ def einsum(tracer: Tracer, name: str, args: Any, kwargs: Any, out: Tensor) -> No
     batch = letters.pop()
     if batch not in right or any(word.count(batch) != (v is not None) for word, v in zip(words, values, strict=True)):
         raise GraphError(f"the equation {equation!r} sums over the batch")
-    if None in values:
+    found = [v for v in values if v is not None]
+    if len({(v.sample.merged, v.sample.outer) for v in found}) > 1:
+        raise GraphError(f"the equation {equation!r} mixes samples")
+    if len(found) < len(values) and (tracer.literal or found[0].sample.merged > 1):
         tracer.black_box(torch.einsum, (equation, *tensors), {}, out)
         return
-    found = [v for v in values if v is not None]
-    if len({(v.sample.merged, v.sample.inner) for v in found}) > 1:
-        raise GraphError(f"the equation {equation!r} mixes samples")
     beside = next(c for c in ascii_letters if c not in equation) if found[0].sample.merged > 1 else ""
     text = ",".join(batch + word.replace(batch, beside) for word in words)
-    made = tracer.add("einsum", [v.node for v in found], text=f"{text}->{batch}{right.replace(batch, beside)}")
+    read = [tracer.constant(t) if v is None else v.node for t, v in zip(tensors, values, strict=True)]
+    made = tracer.add("einsum", read, text=f"{text}->{batch}{right.replace(batch, beside)}")
     tracer.result(made, out, found[0], batch=right.index(batch))
 
 
@@ -379,74 +382,3 @@ def _masks_future(tracer: Tracer, node: Node, nodes: dict[str, Node]) -> bool:
     if node.op == "masked_fill":
         return node["text"] == "float('-inf')" and is_causal_mask(~values if values.dtype == torch.bool else None)
     return values.is_floating_point() and is_causal_mask(values)
-
-
-# ------------------------------------------------------------------------------------- modules with a fast path
-
-
-@contextmanager
-def plain_attention(module: nn.Module) -> Iterator[None]:
-    """Let `nn.MultiheadAttention` within a module run in plain steps, which give the same bits."""
-    changed = [m for m in module.modules() if type(m) is nn.MultiheadAttention]
-    for found in changed:
-        found.forward = _Plain(found)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for found in changed:
-            del found.forward
-
-
-class _Plain:
-    """The steps of one `nn.MultiheadAttention`."""
-
-    def __init__(self, module: nn.MultiheadAttention) -> None:
-        self.module = module
-
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        m = self.module
-        if key_padding_mask is not None or m.bias_k is not None or m.add_zero_attn:
-            return nn.MultiheadAttention.forward(
-                m, query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
-            )
-        same = query is key and key is value
-        if m.batch_first and query.dim() == 3:
-            query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-        q, k, v = self._projected(query, key, value, same=same)
-        length, batch, width = q.shape
-        heads = m.num_heads
-        q = q.reshape(length, batch * heads, width // heads).transpose(0, 1)
-        k, v = (x.reshape(x.shape[0], batch * heads, -1).transpose(0, 1) for x in (k, v))
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill_(attn_mask, float("-inf"))
-        if need_weights:
-            scores = (q * math.sqrt(1.0 / (width // heads))) @ k.transpose(-2, -1)
-            scores = scores if attn_mask is None else scores + attn_mask
-            y = torch.bmm(F.softmax(scores, dim=-1), v).transpose(0, 1).contiguous().view(length * batch, -1)
-        else:
-            q, k, v = (x.reshape(batch, heads, x.shape[1], -1) for x in (q, k, v))
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask, 0.0, is_causal and attn_mask is None)
-            y = y.permute(2, 0, 1, 3).contiguous().view(batch * length, -1)
-        y = F.linear(y.view(length, batch, -1), m.out_proj.weight, m.out_proj.bias)
-        return (y.transpose(0, 1) if m.batch_first else y), None
-
-    def _projected(self, query: Tensor, key: Tensor, value: Tensor, *, same: bool) -> tuple[Tensor, ...]:
-        m = self.module
-        if m._qkv_same_embed_dim and same:
-            return F.linear(query, m.in_proj_weight, m.in_proj_bias).chunk(3, dim=-1)
-        bias: Tensor | None = m.in_proj_bias
-        biases = (None, None, None) if bias is None else bias.chunk(3)
-        weights = (
-            m.in_proj_weight.chunk(3) if m._qkv_same_embed_dim else (m.q_proj_weight, m.k_proj_weight, m.v_proj_weight)
-        )
-        return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))

@@ -78,7 +78,12 @@ def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: S
     shape = (*out.shape[:at], *out.shape[at + 1 :])
     if merged > 1:
         shape = (merged, *out.shape[1:])
-        call += f".unflatten(0, ({merged}, -1)).transpose(0, 1)" if batch.inner else f".unflatten(0, (-1, {merged}))"
+        parts = f"({batch.outer}, -1, {merged // batch.outer})"
+        call += (
+            f".unflatten(0, (-1, {merged}))"
+            if batch.outer == 1
+            else f".unflatten(0, {parts}).transpose(0, 1).flatten(1, 2)"
+        )
     elif at:
         call = f"{call}.movedim({at}, 0)"
     made = tracer.add("opaque", operands, name=tracer.unused(name), text=call, shape=shape)
@@ -86,17 +91,20 @@ def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: S
 
 
 def _constant_text(tracer: Tracer, tensor: Tensor, place: Callable[[str], str]) -> str:
-    """Text of a constant within a black box: of a plain parameter as it is, or what it was made of."""
-    if tracer.plain and id(tracer.constants.root(tensor)[0]) in tracer.plain:
+    """Text of a constant within a black box; of a part of a parameter what it is a part of, and how it is taken."""
+    root, chain = tracer.constants.chain(tensor)
+    partial = bool(chain) and tracer.constants.is_parameter(root) and root.numel() != tensor.numel()
+    if partial or id(root) in tracer.plain:
         recipe = tracer.constants.recipes.get(id(tracer.constants.first(tensor)))
         if recipe is None:
             return place(tracer.raw(tensor))
-        words = [
-            _constant_text(tracer, a, place) if isinstance(a, Tensor) else repr(a)
-            for a in (*recipe.args, *recipe.kwargs.values())
+        words = [_constant_text(tracer, a, place) if isinstance(a, Tensor) else repr(a) for a in recipe.args]
+        words += [
+            f"{k}={_constant_text(tracer, a, place) if isinstance(a, Tensor) else a!r}"
+            for k, a in recipe.kwargs.items()
         ]
         text = call_text(recipe.func, words)
-        if text is not None and not recipe.kwargs:
+        if text is not None:
             return text if recipe.place is None else f"{text}[{recipe.place}]"
     if tensor.is_complex():
         return f"torch.view_as_complex({place(tracer.raw(torch.view_as_real(tensor)))})"
@@ -126,7 +134,12 @@ def _as_it_was(name: str, value: Value) -> str:
     if merged > 1 and at:
         raise GraphError("samples lie side by side in an axis that is not the first; keep the batch in front")
     if merged > 1:
-        return f"{name}.transpose(0, 1).flatten(0, 1)" if value.sample.inner else f"{name}.flatten(0, 1)"
+        outer = value.sample.outer
+        return (
+            f"{name}.flatten(0, 1)"
+            if outer == 1
+            else f"{name}.unflatten(1, ({outer}, -1)).transpose(0, 1).flatten(0, 2)"
+        )
     return f"{name}.movedim(0, {at})" if at else name
 
 
@@ -134,7 +147,7 @@ def _batch_axis(out: Tensor, like: Value) -> Sample | None:
     """Where the batch is in the result of a black box: as in what it reads, if that fits."""
     held = like.sample
     if held.merged > 1 and not held.batch and out.dim() and out.shape[0] == BATCH * held.merged:
-        return Sample(None, (), 0, held.merged, held.inner)
+        return Sample(None, (), 0, held.merged, held.outer)
     for at in (held.batch, 0, 1):
         if at < out.dim() and out.shape[at] == BATCH:
             return Sample(None, (), at)

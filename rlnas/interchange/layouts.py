@@ -26,9 +26,10 @@ def laid_out(tracer: Tracer, node: str, traced: Traced, sample: Sample) -> str:
     order = sorted(range(len(shape)), key=lambda axis: -wanted.stride()[axis])
     if not wanted.permute(order).is_contiguous():
         return node
-    key = (node, b"layout", tuple(order))
+    merged = sample.merged if not sample.batch and sample.outer == 1 and order == sorted(order) else 1
+    key = (node, b"layout", (*order, merged))
     if key not in tracer.views:
-        tracer.views[key] = tracer.add("layout", (node,), dims=tuple(order))
+        tracer.views[key] = tracer.add("layout", (node,), dims=tuple(order), groups=merged)
     return tracer.views[key]
 
 
@@ -59,9 +60,11 @@ def _batch_first(tensor: Tensor, sample: Sample) -> Tensor:
     """A tensor of the running module with the batch in front."""
     if sample.merged > 1:
         at, shape = sample.batch, tensor.shape
-        parts = (sample.merged, BATCH) if sample.inner else (BATCH, sample.merged)
+        if sample.outer not in (1, sample.merged):
+            return tensor  # no view shows it
+        parts = (BATCH, sample.merged) if sample.outer == 1 else (sample.merged, BATCH)
         tensor = tensor.view(*shape[:at], *parts, *shape[at + 1 :])
-    return tensor.movedim(sample.batch + sample.inner, 0)
+    return tensor.movedim(sample.batch + (sample.outer > 1), 0)
 
 
 def _alike(shape: tuple[int, ...], a: tuple[int, ...], b: tuple[int, ...]) -> bool:

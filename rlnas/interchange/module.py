@@ -12,20 +12,19 @@ from torch import Tensor, nn
 from rlnas.errors import GraphError
 from rlnas.graph import OPS, Graph, Node
 from rlnas.graph.facts import shared
-from rlnas.interchange.attending import plain_attention
 from rlnas.interchange.handlers import HANDLERS
 from rlnas.interchange.samples import samples
 from rlnas.interchange.trace import Tracer
 from rlnas.interchange.values import BATCH, Tied
-from rlnas.interchange.whole import whole_parameters
+from rlnas.interchange.whole import n_lost, whole_parameters
 from rlnas.network import Network
 
-LAYOUTS = frozenset(
-    {"permute", "attention", "matmul", "einsum", "opaque", "expand", "index_select", "slice", "each", "sdpa", "concat"}
-)
+LAYOUTS = frozenset({"permute", "attention", "matmul", "einsum", "opaque", "expand", "index_select", "each", "sdpa"})
 """Ops whose values may lie in memory as they like, which other numbers of samples may bring to light."""
-LARGE = 10**9
-"""Multiply-accumulates of networks that are compared for one number of samples only."""
+PIECES = frozenset({"slice", "concat"})
+"""Ops of which the same holds for features and tokens, not for maps."""
+SMALL, LARGE = 10**6, 10**9
+"""Multiply-accumulates from which on networks are compared for one number of samples only."""
 
 
 def from_module(module: nn.Module, example_input: Tensor, *, opaque: bool = False) -> Network:
@@ -48,7 +47,7 @@ def from_module(module: nn.Module, example_input: Tensor, *, opaque: bool = Fals
         raise GraphError(f"from_module takes a torch.nn.Module, got {type(module).__name__}")
     _check_example(module, example_input)
     example = example_input.detach()
-    with kept_as_it_is(module), torch.no_grad(), plain_attention(module):
+    with kept_as_it_is(module), torch.no_grad():
         for varied in (True, False):
             try:
                 return _taken_in(module, example, opaque=opaque, varied=varied)
@@ -67,38 +66,38 @@ def _taken_in(module: nn.Module, example: Tensor, *, opaque: bool, varied: bool)
     """The network, by short forms if they give the same bits."""
     best: Network | None = None
     problem, n_least = "", 0
+    refused: GraphError | None = None
     for literal in (False, True):
         for eager in (False, True):
             if eager and not n_least:
                 continue  # nothing was worked out beforehand
             try:
-                network, n_lost = _written_down(
-                    module, example, opaque=opaque, literal=literal, eager=eager, varied=varied
-                )
-            except GraphError:
-                if not eager:
-                    raise
+                made = _written_down(module, example, opaque=opaque, literal=literal, eager=eager, varied=varied)
+            except GraphError as error:
+                refused = refused or error
+                n_least = 1
                 continue
-            found = _difference(module, network, example, varied=varied)
-            problem = problem or found
-            if not found and (best is None or n_lost < n_least):
-                best = network
-            n_least = n_lost if not eager else min(n_lost, n_least)
+            difference = _difference(module, *made, example, varied=varied)
+            problem = problem or difference
+            if not difference and (best is None or made[1].n_lost < n_least):
+                best = made[0]
+            n_least = made[1].n_lost
         if best is not None:
             return best
+        if refused is not None and not problem:
+            raise refused
     raise GraphError(problem)
 
 
 def _written_down(
     module: nn.Module, example: Tensor, *, opaque: bool, literal: bool, eager: bool, varied: bool
-) -> tuple[Network, int]:
-    """A network, and how many values of parameters were worked out beforehand."""
+) -> tuple[Network, Tracer]:
+    """A network, and what wrote it down."""
     plain: frozenset[int] = frozenset()
     while True:
         tracer = Tracer(module, HANDLERS, opaque=opaque, literal=literal, eager=eager, plain=plain)
         try:
-            network = run_and_write_down(module, tracer, samples(example, BATCH, varied=varied))
-            return network, tracer.n_lost(network.graph.nodes)
+            return run_and_write_down(module, tracer, samples(example, BATCH, varied=varied)), tracer
         except Tied as tied:
             plain |= {id(t) for t in tied.tensors}
 
@@ -172,22 +171,37 @@ def _finished(tracer: Tracer, out: Tensor) -> Network:
     value = tracer.value(out)
     if value.sample.batch != 0 or value.sample.merged > 1:
         raise GraphError("it does not have the batch in front")
-    read, kept = {value.node}, []
-    for node in reversed(tracer.nodes):
-        if node.id in read or node.op == "input":
-            read.update(node.inputs)
-            owner = shared(node)
-            if owner is not None:
-                read.add(owner)
-            kept.append(node)
-    nodes = kept[::-1]
+    nodes = _read(tracer, value.node)
     if not any(node.inputs for node in nodes):
         raise GraphError("the module gives its input as it is; there is nothing to design")
     whole = whole_parameters(tracer, nodes)
+    tracer.n_lost = n_lost(tracer, nodes)
     graph = _with_axes(Graph(tuple(whole.nodes), whole.new.get(value.node, value.node)))
     tensors = {**tracer.tensors, **whole.tensors}
     kept_tensors = {name: t for name, t in tensors.items() if name.split(".", 1)[0] in graph}
     return Network(graph, {name: t.detach().clone().contiguous() for name, t in kept_tensors.items()})
+
+
+def _read(tracer: Tracer, output: str) -> list[Node]:
+    """The nodes on which the output depends; of nodes that share tensors, the first of them owns these."""
+    read, kept = {output}, []
+    for node in reversed(tracer.nodes):
+        if node.id in read or node.op == "input":
+            read.update(node.inputs)
+            kept.append(node)
+    owners: dict[str, str] = {}
+    nodes = []
+    for node in reversed(kept):
+        owner = shared(node)
+        if owner is not None and owner not in read:
+            if owner in owners:
+                node = node.replace(shares=owners[owner])
+            else:
+                owners[owner] = node.id
+                node = Node(node.id, node.op, node.inputs, tuple([a for a in node.attrs if a[0] != "shares"]))
+                tracer.pass_on(owner, node.id)
+        nodes.append(node)
+    return nodes
 
 
 def _with_axes(graph: Graph) -> Graph:
@@ -205,12 +219,15 @@ def _with_axes(graph: Graph) -> Graph:
     return Graph(tuple(changed.get(node.id, node) for node in graph.nodes), graph.output) if changed else graph
 
 
-def _difference(module: nn.Module, network: Network, example: Tensor, *, varied: bool) -> str:
+def _difference(module: nn.Module, network: Network, tracer: Tracer, example: Tensor, *, varied: bool) -> str:
     """What is wrong with a network; nothing if it gives the same bits, for other numbers of samples too."""
     made = network.module().eval()
     name = type(module).__name__
-    risky = not LAYOUTS.isdisjoint([n.op for n in network.graph.nodes]) and network.graph.macs < LARGE
-    for size in (1, BATCH + 1, BATCH + 3) if risky else (1,):
+    graph = network.graph
+    ops = {n.op for n in graph.nodes if n.op not in PIECES or len(graph.shapes[n.id]) < 3}
+    risky = tracer.risky or not (LAYOUTS | PIECES).isdisjoint(ops)
+    several = graph.macs < (LARGE if risky else SMALL)
+    for size in (1, BATCH + 1, BATCH + 3) if several else (1,):
         x = samples(example, size + 1, varied=varied)[1:]
         outputs = []
         for run in (module, made):

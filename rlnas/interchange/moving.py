@@ -56,7 +56,7 @@ def _side_by_side(tracer: Tracer, out: Tensor, tensors: Sequence[Tensor], like: 
     shape = like.shape
     parts = [tracer.add("reshape", (v.node,), shape=(*shape[:at], 1, *shape[at:])) for v in values]
     made = tracer.add("concat", parts, axis=at)
-    tracer.know(out, Traced(made, placed(BATCH, tracer.shapes[made], at, n, True), out))
+    tracer.know(out, Traced(made, placed(BATCH, tracer.shapes[made], at, n, n), out))
 
 
 @handles("stack")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from keyword import iskeyword
 from typing import Any
 
 import torch
@@ -87,4 +88,4 @@ def call_text(func: Any, words: Sequence[str]) -> str | None:
 def identifier(path: str) -> str:
     """A dotted path as a Python identifier."""
     made = re.sub(r"\W", "_", path).strip("_")
-    return f"layer_{made}" if made[:1].isdigit() else made
+    return f"layer_{made}" if made[:1].isdigit() or iskeyword(made) or not made else made

@@ -77,6 +77,8 @@ class Tracer(TorchFunctionMode):
         layers: For each layer with tensors of its own, what they are.
         uses: For each `parameter` made of a trained tensor, that tensor and how a sample is taken from it.
         reads: What nodes read that attention may be made of.
+        n_lost: Parameters that went into constants, so that they are no parameters any more.
+        risky: True if something is written in another way than the module computes it.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Tracer(TorchFunctionMode):
         self.layers: dict[str, tuple[Tensor, ...]] = {}
         self.uses: dict[str, tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
         self.reads: dict[str, list[Traced]] = {}
+        self.n_lost, self.risky = 0, False
         self.views: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
         self._handlers, self._opaque, self.plain, self._module = handlers, opaque, plain, module
         self._reserved = {identifier(path) for path, _ in module.named_modules()}
@@ -300,9 +303,11 @@ class Tracer(TorchFunctionMode):
                 return
 
     def _repeats(self, name: str, args: Any) -> bool:
-        """True if a layer reads a constant that holds the same for each sample; it is a value from now on."""
+        """True if a constant that holds the same for each sample meets a parameter; it is a value from now on."""
         x = args[0] if args else None
-        if name not in LAYERS or not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] != BATCH:
+        if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] != BATCH or not x.is_floating_point():
+            return False
+        if name not in LAYERS | BY_PLACE or not any([self.is_trained(a) for a in args[1:] if isinstance(a, Tensor)]):
             return False
         if id(x) in self.constants.names or not bool((x[0] == x[1]).all()):
             return False
@@ -319,10 +324,8 @@ class Tracer(TorchFunctionMode):
     def _is_alone(self, name: str, args: Any) -> bool:
         """True for what is computed from parameters only, and may be by nodes."""
         held = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
-        if name in LAYERS:
-            return any([self.is_trained(t) for t in held[1:]])
-        if name in JOINS:
-            return len({source for t in held for source in self.constants.sources(t)}) > 1
+        if name in LAYERS or name in JOINS:
+            return any([self.is_trained(t) for t in (held[1:] if name in LAYERS else held)])
         return name in BY_PLACE and any([id(self.constants.root(t)[0]) in self._by_themselves for t in held])
 
     def _seen(self, node: str, views: list[Callable[[Tensor], Tensor]]) -> str:
@@ -482,7 +485,7 @@ class Tracer(TorchFunctionMode):
         before, again = traced.origin
         value = self._operand(before)
         held = value.sample
-        places = placed(BATCH, value.shape, held.batch, held.merged, held.inner)
+        places = placed(BATCH, value.shape, held.batch, held.merged, held.outer)
         return Traced(value.node, again(places), traced.tensor)
 
     def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
@@ -517,7 +520,8 @@ class Tracer(TorchFunctionMode):
                 values = self._sample_of(values, like, rank or like.rank)
             while values.dim() > 1 and values.shape[0] == 1 and (like is None or values.dim() > len(like.shape)):
                 values = values[0]
-            return values if values.dim() else values.reshape(1)
+            scalar = like is not None and not like.shape and (rank or like.rank) == 1
+            return values if values.dim() or scalar else values.reshape(1)
 
         values = sample(tensor.detach())
         order = sorted(range(values.dim()), key=lambda axis: -values.stride()[axis])
@@ -556,9 +560,8 @@ class Tracer(TorchFunctionMode):
         values = values.reshape(*[1] * (rank - values.dim()), *values.shape)
         at, merged = like.sample.batch + rank - like.rank, like.sample.merged
         if values.shape[at] == BATCH * merged and BATCH * merged > 1:
-            parts = (merged, BATCH) if like.sample.inner else (BATCH, merged)
-            split = values.movedim(at, 0).reshape(*parts, *values.movedim(at, 0).shape[1:])
-            split = split.transpose(0, 1) if like.sample.inner else split
+            outer, front = like.sample.outer, values.movedim(at, 0)
+            split = front.reshape(outer, BATCH, merged // outer, *front.shape[1:]).transpose(0, 1).flatten(1, 2)
             if not bool((split[0] == split[1]).all()):
                 raise GraphError("a constant differs between the samples of a batch")
             values = split[0].movedim(0, at)
@@ -590,8 +593,7 @@ class Tracer(TorchFunctionMode):
         if tuple(out.shape) != expected:
             raise GraphError(f"its result has the shape {tuple(out.shape)}, not {expected} as expected")
         plain = at == 0 and merged == 1
-        inner = like.sample.inner
-        self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged, inner), out))
+        self.know(out, Traced(node, None if plain else placed(BATCH, shape, at, merged, like.sample.outer), out))
 
     def standing(self, node: str) -> Value:
         """A node's value with its batch in front, as an operand."""
@@ -655,6 +657,12 @@ class Tracer(TorchFunctionMode):
         self.shapes[made] = facts_of(node, tuple([self.shapes[i] for i in node.inputs])).shape
         return made
 
+    def pass_on(self, owner: str, heir: str) -> None:
+        """Give a layer's tensors to another one."""
+        self.layers[heir] = self.layers.pop(owner)
+        for name in [name for name in self.tensors if name.startswith(f"{owner}.")]:
+            self.tensors[f"{heir}.{name.removeprefix(f'{owner}.')}"] = self.tensors.pop(name)
+
     def weight_name(self, weight: Tensor) -> str:
         """Name of the module that a weight belongs to, as an id."""
         name = self.constants.names.get(id(weight), "")
@@ -673,20 +681,6 @@ class Tracer(TorchFunctionMode):
         while f"{wanted}{n}" in self.shapes or f"{wanted}{n}" in TAKEN or f"{wanted}{n}" in self._reserved:
             n += 1
         return f"{wanted}{n}"
-
-    def n_lost(self, nodes: Iterable[Node]) -> int:
-        """How many parameters went into constants, so that they are no parameters any more."""
-        lost: set[int] = set()
-        for node in nodes:
-            for tensor in self.layers.get(node.id, ()):
-                sources = self.constants.sources(tensor)
-                if len(sources) > 1:
-                    lost |= sources
-            if node.id in self.uses:
-                root, _ = self.constants.root(self.uses[node.id][0])
-                if not self.constants.is_parameter(root) and self.constants.formula(root) is None:
-                    lost |= self.constants.sources(root)
-        return len(lost)
 
     # ------------------------------------------------------------------------------------------------------ errors
 

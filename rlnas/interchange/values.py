@@ -89,6 +89,6 @@ def together(value: Value, like: Value) -> Value:
         GraphError: If it does not.
     """
     one, other = value.sample, like.sample
-    if (value.rank - one.batch, one.merged, one.inner) != (like.rank - other.batch, other.merged, other.inner):
+    if (value.rank - one.batch, one.merged, one.outer) != (like.rank - other.batch, other.merged, other.outer):
         raise GraphError("its inputs have their batch at different axes")
     return value

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+MOST_PLACES = 4096
+"""More places than this are not picked one by one."""
+
 Step = tuple[str, dict[str, Any]]
 """An op and its attributes."""
 
@@ -28,14 +31,14 @@ class Sample:
         shape: Shape of one sample.
         batch: Axis of the traced tensor that holds the batch.
         merged: How many places of a sample that axis holds beside the batch.
-        inner: True if there samples follow one another within each of those places, not the other way round.
+        outer: How many of those places are outside the batch: samples follow one another within each of them.
     """
 
     positions: Tensor | None
     shape: tuple[int, ...]
     batch: int = 0
     merged: int = 1
-    inner: bool = False
+    outer: int = 1
 
     def axis(self, dim: int, rank: int) -> int | None:
         """The axis of a sample for an axis of the traced tensor; None for that of the batch."""
@@ -50,10 +53,13 @@ def base_positions(batch: int, shape: tuple[int, ...]) -> Tensor:
     return torch.arange(batch * math.prod(shape)).view(batch, *shape)
 
 
-def placed(batch: int, shape: tuple[int, ...], at: int, merged: int, inner: bool = False) -> Tensor:
-    """Positions of a value whose batch is to stand at another axis, merged with the first of that many places."""
-    moved = base_positions(batch, shape).movedim(0, at + 1 if inner else at)
-    return moved if merged == 1 else moved.flatten(at, at + 1)
+def placed(batch: int, shape: tuple[int, ...], at: int, merged: int, outer: int = 1) -> Tensor:
+    """Positions of a value whose batch is to stand at another axis, merged with that many places."""
+    base = base_positions(batch, shape)
+    if merged == 1:
+        return base.movedim(0, at)
+    parts = base.view(batch, *shape[:at], outer, merged // outer, *shape[at + 1 :])
+    return parts.movedim(0, at + 1).flatten(at, at + 2)
 
 
 def find_sample(positions: Tensor, batch: int, size: int) -> Sample | None:
@@ -67,14 +73,15 @@ def find_sample(positions: Tensor, batch: int, size: int) -> Sample | None:
         if shape[axis] % batch:
             continue
         merged = shape[axis] // batch
-        for inner in (False, True) if merged > 1 else (False,):
-            parts = (merged, batch) if inner else (batch, merged)
-            split = positions.reshape(*shape[:axis], *parts, *shape[axis + 1 :]).movedim(axis + inner, 0)
+        for outer in sorted([n for n in range(1, merged + 1) if merged % n == 0], key=lambda n: n not in (1, merged)):
+            parts = (outer, batch, merged // outer)
+            split = positions.reshape(*shape[:axis], *parts, *shape[axis + 1 :]).movedim(axis + 1, 0)
+            split = split.flatten(axis + 1, axis + 2)
             first = split[0]
             steps = torch.arange(batch).view(-1, *[1] * first.dim()) * size
             if bool((split == first + steps).all()) and bool((first < size).all()):
                 sample = first.squeeze(axis) if merged == 1 else first
-                return Sample(sample, tuple(sample.shape), axis, merged, inner)
+                return Sample(sample, tuple(sample.shape), axis, merged, outer)
     return None
 
 
@@ -213,12 +220,39 @@ def _expanded(positions: Tensor, shape: tuple[int, ...], factors: list[list[tupl
 
 
 def _picked(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
-    """Entries picked along single axes, such as a roll or a repetition, of a value of the same rank."""
-    if positions.dim() != len(shape):
-        return None
+    """Entries picked along single axes, such as a roll, a repetition or windows, or from all of a small value."""
     coordinates = torch.unravel_index(positions, shape)
+    owners = [_owner([_varies(c, axis) for c in coordinates]) for axis in range(positions.dim())]
+    if any(owner is None for owner in owners):
+        return _picked_from_all(positions, shape)
+    known = [owner for owner in owners if owner is not None]
+    for axis in range(len(known) - 1, -1, -1):  # a repetition goes with what follows it
+        if known[axis] < 0:
+            known[axis] = known[axis + 1] if axis + 1 < len(known) else len(shape) - 1
+    order = sorted(range(len(known)), key=lambda axis: known[axis])
+    sizes = [positions.shape[axis] for axis in order]
+    merged = [math.prod([positions.shape[a] for a in order if known[a] == axis]) for axis in range(len(shape))]
+    steps = _along_axes(positions.permute(order).reshape(merged), shape)
+    if steps is None:
+        return None
+    steps += list(_reshape(tuple(merged), tuple(sizes)))
+    dims = tuple(order.index(axis) for axis in range(len(order)))
+    return steps + ([] if dims == tuple(range(len(dims))) else [("permute", {"dims": dims})])
+
+
+def _varies(places: Tensor, axis: int) -> bool:
+    return places.shape[axis] > 1 and not bool((places == places.narrow(axis, 0, 1)).all())
+
+
+def _owner(varies: list[bool]) -> int | None:
+    """The one axis along which places vary; -1 for none, None for several."""
+    found = [axis for axis, does in enumerate(varies) if does]
+    return None if len(found) > 1 else found[0] if found else -1
+
+
+def _along_axes(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
     steps: list[Step] = []
-    for axis, found in enumerate(coordinates):
+    for axis, found in enumerate(torch.unravel_index(positions, shape)):
         line = found
         for other in range(len(shape)):
             if other != axis:
@@ -232,3 +266,22 @@ def _picked(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
         else:
             steps.append(("index_select", {"axis": axis, "indices": indices}))
     return steps
+
+
+def _picked_from_all(positions: Tensor, shape: tuple[int, ...]) -> list[Step] | None:
+    """Entries picked one by one along the axes between which there is no telling."""
+    first = 0
+    coordinates = torch.unravel_index(positions, shape)
+    while first < min(len(shape), positions.dim()) and not any(_varies(c, first) for c in coordinates[first + 1 :]):
+        line = coordinates[first].movedim(first, 0).flatten(1)[:, :1]
+        same = bool((coordinates[first].movedim(first, 0).flatten(1) == line).all())
+        if not same or positions.shape[first] != shape[first] or line.flatten().tolist() != list(range(shape[first])):
+            break
+        first += 1
+    rest = positions[(0,) * first].flatten()
+    if len(rest) > MOST_PLACES:
+        return None
+    size = math.prod(shape[first:])
+    steps = list(_reshape(shape, (*shape[:first], size)))
+    steps.append(("index_select", {"axis": first, "indices": tuple(rest.tolist())}))
+    return steps + list(_reshape((*shape[:first], len(rest)), tuple(positions.shape)))

@@ -78,6 +78,20 @@ def whole_parameters(tracer: Tracer, nodes: Sequence[Node]) -> Whole:
     return found
 
 
+def n_lost(tracer: Tracer, nodes: Sequence[Node]) -> int:
+    """How many parameters went into constants, so that they are no parameters any more."""
+    constants, lost = tracer.constants, set[int]()
+    for node in nodes:
+        for tensor in tracer.layers.get(node.id, ()):
+            sources = constants.sources(tensor)
+            lost |= sources if len(sources) > 1 else set()
+        if node.id in tracer.uses:
+            root, _ = constants.root(tracer.uses[node.id][0])
+            if not constants.is_parameter(root) and constants.formula(root) is None:
+                lost |= constants.sources(root)
+    return len(lost)
+
+
 def _formulas(
     tracer: Tracer, roots: Mapping[int, Tensor], uses: Mapping[int, list[Use]], layers: Collection[int]
 ) -> list[tuple[Tensor, list[tuple[Tensor, str]]]]:

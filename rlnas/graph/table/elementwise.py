@@ -97,13 +97,17 @@ PRELU = Op(
 # -------------------------------------------------------------------------------------------------- with a number
 
 
+def _shown(value: float) -> str:
+    """A number as a person writes it, so that whole ones leave whole values whole."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e6 else repr(value)
+
+
 def _with_number(name: str, text: str) -> Op:
     """A function of the input and of a number; the text has {x} and {v} in their places."""
 
     def call(node: Node, names: tuple[str, ...]) -> str:
-        value = node["value"]
-        shown = str(int(value)) if value == int(value) and abs(value) < 1e6 else repr(value)
-        return text.format(x=names[0], v=shown if value >= 0 else f"({shown})")
+        shown = _shown(node["value"])
+        return text.format(x=names[0], v=shown if node["value"] >= 0 else f"({shown})")
 
     return Op(name, "other", lambda node, shapes: shapes[0], call=call, attributes={"value": REQUIRED})
 
@@ -130,7 +134,7 @@ CLAMP = Op(
     "clamp",
     "other",
     lambda node, shapes: shapes[0],
-    call=lambda node, names: f"torch.clamp({names[0]}, min={node['min_val']!r}, max={node['max_val']!r})",
+    call=lambda node, names: f"torch.clamp({names[0]}, min={_shown(node['min_val'])}, max={_shown(node['max_val'])})",
     attributes={"min_val": REQUIRED, "max_val": REQUIRED},
     idempotent=True,
 )

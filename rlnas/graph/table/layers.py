@@ -207,7 +207,7 @@ def _input_shape(node: Node, shapes: Shapes) -> Shape:
 def _parameter_source(node: Node, shapes: Shapes) -> str:
     size = ", ".join(map(str, node["shape"]))
     if node["trained"]:
-        return f"nn.Parameter(torch.zeros({size}))"
+        return f"nn.Parameter(torch.zeros({size or '()'}))"
     return f"nn.Buffer(torch.zeros({size or '()'}{dtype_argument(node)}))"
 
 

@@ -68,8 +68,13 @@ def _permute_call(node: Node, names: tuple[str, ...]) -> str:
 
 
 def _layout_call(node: Node, names: tuple[str, ...]) -> str:
-    """In memory the axes of a batch of values follow one another in this order."""
+    """In memory the axes of a batch of values follow one another in this order.
+
+    With groups it is only as far as merging the first axis with that of the batch asks for it.
+    """
     dims: tuple[int, ...] = node["dims"]
+    if node["groups"] > 1:
+        return f"{names[0]}.flatten(0, 1).unflatten(0, (-1, {node['groups']}))"
     if dims == tuple(range(len(dims))):
         return f"{names[0]}.contiguous()"
     back = tuple([dims.index(axis) for axis in range(len(dims))])
@@ -250,7 +255,7 @@ ROWS = (
         "other",
         lambda node, shapes: shapes[0],
         call=_layout_call,
-        attributes={"dims": REQUIRED},
+        attributes={"dims": REQUIRED, "groups": 1},
         idempotent=True,
     ),
     Op("identity", "other", lambda node, shapes: shapes[0], call=lambda node, names: names[0], view=True),
