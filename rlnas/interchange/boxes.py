@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlnas.errors import GraphError
-from rlnas.interchange.spelling import call_text, plain_name
+from rlnas.interchange.spelling import SPREADS, call_text, plain_name
 from rlnas.interchange.values import BATCH, Value
 from rlnas.interchange.views import Sample
 
@@ -93,7 +93,8 @@ def _boxed(tracer: Tracer, call: str, operands: list[str], out: Tensor, batch: S
 def _constant_text(tracer: Tracer, tensor: Tensor, place: Callable[[str], str]) -> str:
     """Text of a constant within a black box; of a part of a parameter what it is a part of, and how it is taken."""
     root, chain = tracer.constants.chain(tensor)
-    partial = bool(chain) and tracer.constants.is_parameter(root) and root.numel() != tensor.numel()
+    repeated = any(plain_name(recipe.func) in SPREADS for recipe in chain)  # perhaps for each sample
+    partial = tracer.constants.is_parameter(root) and root.numel() != tensor.numel() and not repeated
     if partial or id(root) in tracer.plain:
         recipe = tracer.constants.recipes.get(id(tracer.constants.first(tensor)))
         if recipe is None:

@@ -10,15 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def gru_cell(x: Tensor, h: Tensor, w_x: Tensor, w_h: Tensor, b_x: Any = None, b_h: Any = None) -> Tensor:
-    """As `torch.gru_cell`."""
-    reset_x, update_x, new_x = F.linear(x, w_x, b_x).chunk(3, 1)
-    reset_h, update_h, new_h = F.linear(h, w_h, b_h).chunk(3, 1)
-    reset, update = torch.sigmoid(reset_h + reset_x), torch.sigmoid(update_h + update_x)
-    new = torch.tanh(new_x + new_h * reset)
-    return (h - new) * update + new
-
-
 def lstm_cell(
     x: Tensor, state: tuple[Tensor, Tensor], w_x: Tensor, w_h: Tensor, b_x: Any = None, b_h: Any = None
 ) -> tuple[Tensor, Tensor]:
@@ -40,7 +31,6 @@ def rnn_relu_cell(x: Tensor, h: Tensor, w_x: Tensor, w_h: Tensor, b_x: Any = Non
 
 
 CELLS: dict[str, Callable[..., Any]] = {
-    "gru_cell": gru_cell,
     "lstm_cell": lstm_cell,
     "rnn_tanh_cell": rnn_tanh_cell,
     "rnn_relu_cell": rnn_relu_cell,

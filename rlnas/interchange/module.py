@@ -232,7 +232,10 @@ def _difference(module: nn.Module, network: Network, tracer: Tracer, example: Te
         outputs = []
         for run in (module, made):
             torch.manual_seed(0)
-            outputs.append(run(x.clone()))
+            try:
+                outputs.append(run(x.clone()))
+            except RuntimeError as error:
+                return f"for {size} samples {name} or its graph fails: {str(error).splitlines()[0]}"
         expected, got = outputs
         if expected.shape != got.shape:
             return (

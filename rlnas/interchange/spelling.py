@@ -36,6 +36,9 @@ SHAPED = frozenset(
 LIKE = frozenset({"type_as", "to", "expand_as", "view_as", "reshape_as"})
 """Functions that read no value of what comes after their first argument."""
 
+SPREADS = frozenset({"expand", "repeat", "expand_as", "repeat_interleave", "tile", "broadcast_to"})
+"""Functions that repeat what they read, perhaps for each sample."""
+
 RANDOM = frozenset(
     {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson", "rand_like", "randn_like"}
     | {"randint_like", "uniform", "exponential", "gumbel_softmax", "rrelu"}

@@ -38,6 +38,7 @@ from rlnas.interchange.spelling import (
     RANDOM,
     REFUSED,
     SHAPED,
+    SPREADS,
     VIEWS,
     identifier,
     plain_name,
@@ -731,7 +732,9 @@ FLOATS = frozenset(
     | {"order", "scale", "lambd"}
 )
 COUNT = "num_batches_tracked"
-EXACT = frozenset({"cosine_similarity", "pairwise_distance", "cdist", "bilinear", "embedding_bag", "lerp", "addcdiv"})
+EXACT = frozenset(
+    {"cosine_similarity", "pairwise_distance", "cdist", "bilinear", "embedding_bag", "lerp", "addcdiv"}
+) | {"gru_cell"}
 """Functions without a node of their own that keep samples apart; they are written down as black boxes."""
 
 LAYERS = frozenset({"linear", "layer_norm", "rms_norm"})
@@ -739,7 +742,6 @@ JOINS = frozenset({"cat", "concat", "stack"})
 BY_PLACE = frozenset(
     {"relu", "gelu", "silu", "tanh", "sigmoid", "exp", "normalize", "leaky_relu", "elu", "softplus"}
 ) | {*("add", "radd", "iadd", "sub", "rsub", "mul", "rmul", "imul", "div", "truediv", "neg", "square", "clamp")}
-SPREADS = frozenset({"expand", "repeat", "expand_as", "repeat_interleave", "tile", "broadcast_to"})
 IN_PLACE = frozenset(
     {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "matmul")}
 )
