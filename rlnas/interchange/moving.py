@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlnas.errors import GraphError
 from rlnas.interchange.calls import HANDLERS, handles, tuple_of
+from rlnas.interchange.changes import before
 from rlnas.interchange.trace import Tracer
 from rlnas.interchange.values import ALONG, BATCH, Traced, Unknown, Value, together
 from rlnas.interchange.views import base_positions, placed
@@ -204,7 +205,7 @@ for _name in ("float", "double", "half", "bfloat16", "to", "type_as", "type", "c
 def write(tracer: Tracer, name: str, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> None:
     """A value is written into a part of a tensor: (the tensor, what it was before, the part, the value)."""
     target, old, index, value = args
-    if isinstance(value, Tensor) and (held := tracer.before(target, value)) is not None:
+    if isinstance(value, Tensor) and (held := before(tracer, target, value)) is not None:
         old = held
     if isinstance(old, Unknown):
         raise GraphError(f"it writes into {old.why}")

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import difflib
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from functools import partial
-from pathlib import Path
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -25,10 +22,14 @@ from torch.overrides import TorchFunctionMode
 from rlnas.errors import GraphError
 from rlnas.graph import OPS, Node
 from rlnas.graph.facts import complete, facts_of
+from rlnas.interchange.alone import is_alone, repeats, spread, write_alone
 from rlnas.interchange.boxes import write_box
 from rlnas.interchange.cells import CELLS
+from rlnas.interchange.changes import change, forget_aliases
 from rlnas.interchange.constants import Constants
 from rlnas.interchange.layouts import laid_out
+from rlnas.interchange.parameters import constant, parameter
+from rlnas.interchange.place import place_of_call
 from rlnas.interchange.spelling import (
     COMPARISONS,
     DECISIONS,
@@ -47,8 +48,6 @@ from rlnas.interchange.values import BATCH, Tied, Traced, Unknown, Value
 from rlnas.interchange.views import Sample, base_positions, find_sample, placed, steps_to
 from rlnas.network import TAKEN
 
-OURS = str(Path(__file__).parent)
-THEIRS = str(Path(torch.__file__).parent)
 MOST_NODES = 20_000
 """More operations than this are a loop over time that was unrolled; nothing could be done with such a graph."""
 
@@ -102,16 +101,16 @@ class Tracer(TorchFunctionMode):
         self.reads: dict[str, list[Traced]] = {}
         self.n_lost, self.risky = 0, False
         self.views: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
-        self._handlers, self._opaque, self.plain, self._module = handlers, opaque, plain, module
+        self.handlers, self.opaque, self.plain, self._module = handlers, opaque, plain, module
         self._reserved = {identifier(path) for path, _ in module.named_modules()}
-        self._known: dict[int, Traced | Unknown] = {}
+        self.book: dict[int, Traced | Unknown] = {}
         self.layouts: dict[str, tuple[int, ...]] = {}
         self._owners: dict[tuple[Any, ...], str] = {}
         self._tables: dict[int, str] = {}
-        self._parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
-        self._by_themselves: dict[int, tuple[str, Tensor]] = {}
-        self._storages: dict[int, list[int]] = {}
-        self._written: dict[int, tuple[Tensor, Tensor]] = {}
+        self.parameters: dict[tuple[int, tuple[int, ...]], tuple[str, Tensor]] = {}
+        self.alone: dict[int, tuple[str, Tensor]] = {}
+        self.storages: dict[int, list[int]] = {}
+        self.written: dict[int, tuple[Tensor, Tensor]] = {}
 
     # ------------------------------------------------------------------------------------------------ what is known
 
@@ -124,8 +123,8 @@ class Tracer(TorchFunctionMode):
 
     def know(self, tensor: Tensor, what: Traced | Unknown) -> None:
         """Remember what a tensor is."""
-        self._known[id(tensor)] = what
-        self._storages.setdefault(tensor.untyped_storage().data_ptr(), []).append(id(tensor))
+        self.book[id(tensor)] = what
+        self.storages.setdefault(tensor.untyped_storage().data_ptr(), []).append(id(tensor))
 
     def known(self, tensor: Tensor) -> Traced:
         """What a tensor that depends on the input is."""
@@ -144,28 +143,15 @@ class Tracer(TorchFunctionMode):
 
     def find(self, value: Any) -> Traced | None:
         """What is known of an argument; None if it does not depend on the input."""
-        found = self._known.get(id(value)) if isinstance(value, Tensor) else None
+        found = self.book.get(id(value)) if isinstance(value, Tensor) else None
         if isinstance(found, Unknown):
             raise GraphError(f"it reads {found.why}")
         return found
 
-    def before(self, target: Tensor, part: Tensor) -> Traced | Tensor | None:
-        """What a tensor was before a view of it was changed in place; None if that is not what happened."""
-        held = target.untyped_storage().data_ptr()
-        if part.untyped_storage().data_ptr() != held:
-            return None
-        known = self._known.get(id(target))
-        if isinstance(known, Unknown):
-            return known.before
-        if known is None and held in self._written:
-            whole = self._written[held][1]
-            return whole.as_strided(target.size(), target.stride(), target.storage_offset())
-        return None
-
     def is_traced(self, value: Any) -> bool:
         """True if an argument depends on the input, or holds something that does."""
         if isinstance(value, Tensor):
-            return id(value) in self._known
+            return id(value) in self.book
         if isinstance(value, list | tuple):
             return any([self.is_traced(v) for v in value])
         return isinstance(value, dict) and any([self.is_traced(v) for v in value.values()])
@@ -177,7 +163,7 @@ class Tracer(TorchFunctionMode):
         traced = self.is_traced(args) or (bool(kwargs) and self.is_traced(kwargs))
         if not traced:
             name = plain_name(func)
-            if self.eager and self._repeats(name, args):
+            if self.eager and repeats(self, name, args):
                 return self.__torch_function__(func, types, args, kwargs)
             out = func(*args, **kwargs)
             if name in RANDOM and isinstance(out, Tensor):
@@ -186,13 +172,13 @@ class Tracer(TorchFunctionMode):
             self.constants.derive(func, args, kwargs, out)
             if self.eager and isinstance(out, Tensor) and out.is_floating_point():
                 if name in SPREADS and self.is_trained(args[0]):
-                    self._spread(func, args, kwargs, out)
-                elif self._is_alone(name, args):
-                    self._alone(func, name, args, kwargs, out)
+                    spread(self, func, args, kwargs, out)
+                elif is_alone(self, name, args):
+                    write_alone(self, func, name, args, kwargs, out)
             return out
         name = plain_name(func)
         if name in REFUSED or getattr(func, "__name__", "") in NUMBERS:
-            raise self.error(
+            raise self.refusal(
                 f"the flow of control, or a number, depends on the input ({name}), so that there is no one graph; use "
                 "torch.where, or take in the part without it"
             )
@@ -201,14 +187,14 @@ class Tracer(TorchFunctionMode):
         try:
             return self._called(func, name, args, kwargs)
         except GraphError as error:
-            raise error if error.args[0].startswith("cannot take in") else self.error(f"{name}: {error}") from None
+            raise error if error.args[0].startswith("cannot take in") else self.refusal(f"{name}: {error}") from None
 
     def _called(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
         first = args[0] if args and isinstance(args[0], Tensor) else None
         raw = getattr(func, "__name__", "")
         inplace = raw in IN_PLACE or (raw.endswith("_") and not raw.endswith("__"))
         if name == "setitem" or (inplace and first is not None and not self.is_traced(first)):
-            return self._change(func, name, args, kwargs)
+            return change(self, func, name, args, kwargs)
         out = func(*args, **kwargs)
         if name in SHAPED or (name in LIKE and first is not None and not self.is_traced(first)):
             self.constants.derive(func, args, kwargs, out)
@@ -218,44 +204,45 @@ class Tracer(TorchFunctionMode):
         results = out if isinstance(out, list | tuple) else (out,)
         if not any([isinstance(t, Tensor) for t in results]):
             return out
-        before = self._known.get(id(first)) if out is first and first is not None else None
+        before = self.book.get(id(first)) if out is first and first is not None else None
         try:
-            self._write_down(func, name, args, kwargs, out)
+            self.write_down(func, name, args, kwargs, out)
         except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise GraphError(f"called in a way that is not understood ({type(error).__name__}: {error})") from error
         for tensor in results:
-            if isinstance(tensor, Tensor) and id(tensor) not in self._known:
+            if isinstance(tensor, Tensor) and id(tensor) not in self.book:
                 why = "mixes samples"
                 if name in DECISIONS:
                     why = "is of no kind that rlnas knows; opaque=True keeps it as a black box"
                 self.know(tensor, Unknown(f"a result of {name}, which {why}", tensor))
         if before is not None and name not in VIEWS:
-            self._forget_aliases(out, before)
+            forget_aliases(self, out, before)
         return out
 
-    def _write_down(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+    def write_down(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Any) -> None:
+        """Add nodes for a call that was made."""
         complex_ = any([isinstance(t, Tensor) and t.is_complex() for t in (*args, out)])
-        if name in COMPARISONS and any([isinstance(self._known.get(id(a)), Unknown) for a in args]):
+        if name in COMPARISONS and any([isinstance(self.book.get(id(a)), Unknown) for a in args]):
             return
         for value in args:
             self.find(value)
         view = name in VIEWS and not (name == "unfold" and func is not Tensor.unfold)
         if self.plain and not self.plain.isdisjoint([id(self.constants.root(t)[0]) for t in self._weights(args)]):
             self.black_box(func, args, kwargs, out)
-        elif (view or func is Tensor.unfold) and not complex_ and isinstance(self._known.get(id(args[0])), Traced):
+        elif (view or func is Tensor.unfold) and not complex_ and isinstance(self.book.get(id(args[0])), Traced):
             self._view(func, args, kwargs, out)
-        elif name in DECISIONS and not self._opaque:
+        elif name in DECISIONS and not self.opaque:
             pass  # refused as soon as something is made of it
-        elif name in self._handlers and not complex_:
-            self._handlers[name](self, name, args, kwargs, out)
-        elif name in EXACT or name in CELLS or self._opaque:
+        elif name in self.handlers and not complex_:
+            self.handlers[name](self, name, args, kwargs, out)
+        elif name in EXACT or name in CELLS or self.opaque:
             self.black_box(func, args, kwargs, out)
         elif complex_:
             raise GraphError("complex numbers are not known; opaque=True keeps what reads them as a black box")
         elif name in RANDOM:
             raise GraphError("it draws random numbers, so that no two runs give the same; leave that to training")
         else:
-            near = difflib.get_close_matches(name, self._handlers, 3)
+            near = difflib.get_close_matches(name, self.handlers, 3)
             raise GraphError(
                 "not one of the operations that rlnas knows"
                 + (f" (near it: {', '.join(near)})" if near else "")
@@ -270,7 +257,7 @@ class Tracer(TorchFunctionMode):
         """True for a function of torch.nn.functional that is written in Python, and that has no handler."""
         if name in CELLS:
             return not self.literal
-        if name in self._handlers or name in EXACT or name in RANDOM or not isinstance(func, FunctionType):
+        if name in self.handlers or name in EXACT or name in RANDOM or not isinstance(func, FunctionType):
             return False
         return func.__module__ in ("torch.nn.functional", "torch.functional")
 
@@ -287,117 +274,12 @@ class Tracer(TorchFunctionMode):
         with self:
             return body(*args, **kwargs)
 
-    # ------------------------------------------------------------------------- what is computed from parameters only
-
-    def _spread(self, func: Any, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:
-        """A parameter that is repeated for each sample is a value from then on."""
-        places = torch.arange(args[0].numel()).view(args[0].shape)
-        shown = func(places, *args[1:], **kwargs)
-        added = out.dim() - args[0].dim()
-        for at in range(out.dim()):
-            alike = out.shape[at] == BATCH and (at < added or args[0].shape[at - added] == 1)
-            if alike and bool((shown == shown.narrow(at, 0, 1)).all()):
-                id = self._each(
-                    self._parameter(out, out.detach().select(at, 0), partial(torch.select, dim=at, index=0))
-                )
-                self.know(out, Traced(id, placed(BATCH, self.shapes[id], at, 1) if at else None, out))
-                return
-
-    def _repeats(self, name: str, args: Any) -> bool:
-        """True if a constant that holds the same for each sample meets a parameter; it is a value from now on."""
-        x = args[0] if args else None
-        if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[0] != BATCH or not x.is_floating_point():
-            return False
-        if name not in LAYERS | BY_PLACE or not any([self.is_trained(a) for a in args[1:] if isinstance(a, Tensor)]):
-            return False
-        if id(x) in self.constants.names or not bool((x[0] == x[1]).all()):
-            return False
-        node = self._each(self._parameter(x, x.detach()[0], partial(torch.select, dim=0, index=0)))
-        self.know(x, Traced(node, None, x))
-        return True
-
-    def _each(self, node: str) -> str:
-        """Id of a node for a value that does not depend on the samples, and is there once for each if that counts."""
-        if not self.literal:
-            return node
-        return self.add("each", (node, self.nodes[0].id), shape=self.shapes[node])
-
-    def _is_alone(self, name: str, args: Any) -> bool:
-        """True for what is computed from parameters only, and may be by nodes."""
-        held = [t for a in args for t in (a if isinstance(a, list | tuple) else (a,)) if isinstance(t, Tensor)]
-        if name in LAYERS or name in JOINS:
-            return any([self.is_trained(t) for t in (held[1:] if name in LAYERS else held)])
-        return name in BY_PLACE and any([id(self.constants.root(t)[0]) in self._by_themselves for t in held])
-
-    def _seen(self, node: str, views: list[Callable[[Tensor], Tensor]]) -> str:
-        """Id of a node that shows the value of another, which depends on no sample, through views."""
-        for view in views:
-            shape = self.shapes[node]
-            shown = self._shown(node, view(torch.arange(math.prod(shape)).view(shape)), whole=True)
-            if shown is None:
-                raise GraphError("it reads a rearrangement of what was computed from parameters")
-            node = shown
-        return node
-
-    def _alone(self, func: Any, name: str, args: Any, kwargs: dict[str, Any], out: Tensor) -> None:
-        """Write down a call that reads no samples, as if each sample brought along what it reads."""
-
-        def repeated(tensor: Tensor) -> Tensor:
-            made = tensor.expand(BATCH, *tensor.shape).clone()
-            self.know(made, Traced(self._parameter(tensor, tensor.detach(), lambda values: values), None, made))
-            return made
-
-        rest = list(args[1:])
-        if name in JOINS:
-            at = kwargs.get("dim", rest[0] if rest else 0)
-            given: list[Any] = [[repeated(t) for t in args[0]], at + 1 if at >= 0 else at]
-            kwargs = {}
-        elif name in LAYERS:
-            given = [repeated(args[0]), *rest]
-        else:
-            given = [repeated(a) if isinstance(a, Tensor) and self.is_trained(a) else a for a in args]
-        with suppress(GraphError, RuntimeError):
-            shown = func(*given, **kwargs)
-            self._write_down(func, name, given, kwargs, shown)
-            known = self.known(shown)
-            if known.positions is None and self.shapes[known.node] == tuple(out.shape):
-                self._by_themselves[id(self.constants.first(out))] = known.node, out
-
-    # ---------------------------------------------------------------------------------------------- work in place
-
-    def _change(self, func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
-        """A value is written into a tensor, or a constant is changed by one."""
-        target = args[0]
-        if target.dtype != torch.bool and target.is_leaf and self.constants.is_parameter(target):
-            raise GraphError("it writes into a parameter while it runs")
-        held, old = target.untyped_storage(), self._known.get(id(target))
-        if old is None and held.data_ptr() not in self._written:
-            whole = torch.empty(0, dtype=target.dtype).set_(held.clone())
-            self._written[held.data_ptr()] = target, whole
-        values = target.detach().clone() if old is None else None
-        out = func(*args, **kwargs)
-        if name == "setitem":
-            self._handlers[name](self, name, (target, old if values is None else values, *args[1:]), kwargs, target)
-        else:
-            self._write_down(func, name, (values, *args[1:]), kwargs, out)
-        self._forget_aliases(target, old)
-        return out
-
-    def _forget_aliases(self, changed: Tensor, before: Traced | Unknown | None) -> None:
-        """Views of a tensor that was written into are no longer what they were."""
-        for other in self._storages.get(changed.untyped_storage().data_ptr(), []):
-            known = self._known.get(other)
-            if known is None or other == id(changed) or known.tensor is changed or isinstance(known, Unknown):
-                continue
-            if not (isinstance(before, Traced) and _apart(known, before)):
-                self._known[other] = Unknown("a tensor that was changed through another view", known.tensor, known)
-
     # -------------------------------------------------------------------------------------------- random numbers
 
     def _draw(self, func: Any, out: Tensor) -> None:
         """Random numbers do not depend on the input, but are no constant either."""
         size = ", ".join(map(str, out.shape[1:]))
-        if self._opaque and func in (torch.randn, torch.rand) and out.dim() and out.shape[0] == BATCH:
+        if self.opaque and func in (torch.randn, torch.rand) and out.dim() and out.shape[0] == BATCH:
             text = f"torch.{func.__name__}({{0}}.shape[0], {size})"
             made = self.add("opaque", (self.nodes[0].id,), text=text, shape=tuple(out.shape[1:]))
             self.know(out, Traced(made, None, out))
@@ -440,7 +322,7 @@ class Tracer(TorchFunctionMode):
 
     def raw(self, tensor: Tensor) -> str:
         """Id of a `parameter` for a tensor as it is."""
-        return self._parameter(tensor, tensor.detach(), lambda values: values)
+        return parameter(self, tensor, tensor.detach(), lambda values: values)
 
     # --------------------------------------------------------------------------------------------------- operands
 
@@ -473,7 +355,7 @@ class Tracer(TorchFunctionMode):
         sample = find_sample(positions, BATCH, math.prod(shape))
         if sample is None or sample.positions is None:
             raise GraphError("its input mixes the samples of a batch")
-        node = self._shown(traced.node, sample.positions, whole=traced.origin is None)
+        node = self.shown(traced.node, sample.positions, whole=traced.origin is None)
         if node is None and traced.origin is not None:  # step by step, then
             return self._operand(self._last_step(traced), broadcast=broadcast)
         if node is None:
@@ -489,7 +371,7 @@ class Tracer(TorchFunctionMode):
         places = placed(BATCH, value.shape, held.batch, held.merged, held.outer)
         return Traced(value.node, again(places), traced.tensor)
 
-    def _shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
+    def shown(self, node: str, positions: Tensor, *, whole: bool) -> str | None:
         """Id of a node that makes a view; None if no way is known, nor one without lists of places unless it is whole.
 
         Args:
@@ -507,68 +389,13 @@ class Tracer(TorchFunctionMode):
         return self.views[key]
 
     def constant(self, tensor: Tensor, like: Value | None = None, *, rank: int | None = None) -> str:
-        """Id of a `parameter` for a tensor that does not depend on the input.
+        """Id of a node for a tensor that does not depend on the input.
 
         Args:
             like: An operand with which it broadcasts; tells which axis is the batch's.
             rank: Axes of the result that both broadcast to.
         """
-        if tensor.untyped_storage().data_ptr() in self._written:
-            raise GraphError("it reads a tensor that was changed through another view")
-
-        def sample(values: Tensor) -> Tensor:
-            if like is not None:
-                values = self._sample_of(values, like, rank or like.rank)
-            while values.dim() > 1 and values.shape[0] == 1 and (like is None or values.dim() > len(like.shape)):
-                values = values[0]
-            scalar = like is not None and not like.shape and (rank or like.rank) == 1
-            return values if values.dim() or scalar else values.reshape(1)
-
-        values = sample(tensor.detach())
-        order = sorted(range(values.dim()), key=lambda axis: -values.stride()[axis])
-        if not self.literal or values.is_contiguous() or not values.permute(order).is_contiguous():
-            return self._parameter(tensor, values, sample)
-        stored = self._parameter(tensor, values.permute(order), lambda values: sample(values).permute(order))
-        return self.add("permute", (stored,), dims=tuple([order.index(axis) for axis in range(len(order))]))
-
-    def _parameter(self, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
-        tensor = self.constants.first(tensor)
-        if self._by_themselves:
-            root, chain = self.constants.chain(tensor)
-            if id(root) in self._by_themselves:
-                return self._seen(self._by_themselves[id(root)][0], [*[r.again for r in chain], sample])
-        key = (id(tensor), tuple(values.shape))
-        if key not in self._parameters:
-            dtype = {torch.bool: "bool", torch.int64: "int64"}.get(values.dtype, "float32")
-            if values.dtype in (torch.int32, torch.int16, torch.uint8):
-                values, dtype = values.long(), "int64"
-            if dtype == "float32" and not values.is_floating_point():
-                raise GraphError(f"constants of type {values.dtype} are not known")
-            trained = self.is_trained(tensor) and dtype == "float32"
-            name = self.constants.names.get(id(tensor))
-            made = self.unused(identifier(name), own=True) if name else self.unused("constant")
-            node = complete(Node.make(made, "parameter", shape=tuple(values.shape), trained=trained, dtype=dtype))
-            self.nodes.append(node)
-            self.shapes[made] = tuple(values.shape)
-            self.tensors[made] = values.clone()
-            self._parameters[key] = (made, tensor)
-            if trained:
-                self.uses[made] = tensor, sample
-        return self._parameters[key][0]
-
-    def _sample_of(self, values: Tensor, like: Value, rank: int) -> Tensor:
-        """A constant without the axis of the batch."""
-        values = values.reshape(*[1] * (rank - values.dim()), *values.shape)
-        at, merged = like.sample.batch + rank - like.rank, like.sample.merged
-        if values.shape[at] == BATCH * merged and BATCH * merged > 1:
-            outer, front = like.sample.outer, values.movedim(at, 0)
-            split = front.reshape(outer, BATCH, merged // outer, *front.shape[1:]).transpose(0, 1).flatten(1, 2)
-            if not bool((split[0] == split[1]).all()):
-                raise GraphError("a constant differs between the samples of a batch")
-            values = split[0].movedim(0, at)
-        elif values.shape[at] != 1:
-            raise GraphError("a constant does not fit the batch")
-        return values.squeeze(at) if merged == 1 else values
+        return constant(self, tensor, like, rank=rank)
 
     # ------------------------------------------------------------------------------------------------------ nodes
 
@@ -669,6 +496,10 @@ class Tracer(TorchFunctionMode):
         name = self.constants.names.get(id(weight), "")
         return identifier(name.rpartition(".")[0]) if name else ""
 
+    def refusal(self, what: str) -> GraphError:
+        """An error that says where in the user's code it arose."""
+        return GraphError(f"cannot take in {type(self._module).__name__}{place_of_call(self._module)}: {what}")
+
     def unused(self, wanted: str, *, own: bool = False) -> str:
         """An id that no node has: the one wanted, or that with a number.
 
@@ -683,34 +514,10 @@ class Tracer(TorchFunctionMode):
             n += 1
         return f"{wanted}{n}"
 
-    # ------------------------------------------------------------------------------------------------------ errors
-
-    def error(self, what: str) -> GraphError:
-        """An error that says where in the user's code it arose."""
-        frame: FrameType | None = sys._getframe(1)
-        place, owner = "", ""
-        while frame is not None and frame.f_code.co_name != "run_and_write_down":
-            file = frame.f_code.co_filename
-            if not place and not file.startswith((OURS, THEIRS)) and not file.startswith("<"):
-                place = f" ({file}:{frame.f_lineno})"
-            held = frame.f_locals.get("self")
-            if not owner and isinstance(held, nn.Module):
-                owner = next((name for name, m in self._module.named_modules() if m is held), "")
-                owner = f" in {owner}" if owner else ""
-            frame = frame.f_back
-        return GraphError(f"cannot take in {type(self._module).__name__}{owner}{place}: {what}")
-
 
 def _copy(positions: Tensor) -> Tensor:
     """Positions that any view can be made of, and that work in place does not change."""
     return positions.view_as(positions) if positions.is_contiguous() else positions.contiguous()
-
-
-def _apart(known: Traced, other: Traced) -> bool:
-    """True for two views of one value that show none of its entries both."""
-    if known.node != other.node or known.positions is None or other.positions is None:
-        return False
-    return not bool(torch.isin(known.positions, other.positions).any())
 
 
 SHORT = {
@@ -737,11 +544,6 @@ EXACT = frozenset(
 ) | {"gru_cell"}
 """Functions without a node of their own that keep samples apart; they are written down as black boxes."""
 
-LAYERS = frozenset({"linear", "layer_norm", "rms_norm"})
-JOINS = frozenset({"cat", "concat", "stack"})
-BY_PLACE = frozenset(
-    {"relu", "gelu", "silu", "tanh", "sigmoid", "exp", "normalize", "leaky_relu", "elu", "softplus"}
-) | {*("add", "radd", "iadd", "sub", "rsub", "mul", "rmul", "imul", "div", "truediv", "neg", "square", "clamp")}
 IN_PLACE = frozenset(
     {f"__i{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "matmul")}
 )
