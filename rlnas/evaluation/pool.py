@@ -207,11 +207,16 @@ class WorkerPool:
                 what = "the evaluator and the task" if header["what"] == "setup" else "a start network"
                 raise EvaluationError(f"a worker process cannot take over {what}: {header['reason']}")
         else:
+            number, first = worker.job, worker.jobs == 1
             worker.enter(State.IDLE)
-            outcome, first = Outcome.from_message(header, body), worker.jobs == 1
-            if outcome.out_of_memory:  # what earlier jobs left behind, and what this one leaves, goes with the process
+            if header[
+                "out_of_memory"
+            ]:  # what earlier jobs left behind, and what this one leaves, goes with the process
                 self._drop(worker)
-            return Ended(worker.job, outcome, again=outcome.out_of_memory and not first)
+            else:
+                self._assign_all()  # before the outcome is unpacked, so that nobody waits for that
+            outcome = Outcome.from_message(header, body)
+            return Ended(number, outcome, again=outcome.out_of_memory and not first)
         return None
 
     def _death(self, worker: Worker) -> Ended | None:
