@@ -48,7 +48,7 @@ class Overwrite(BaseCallback):
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_absorbed_stop_steps_carry_no_gradient(kind: Any) -> None:
     def weights(*callbacks: BaseCallback) -> list[torch.Tensor]:
-        controller = quiet(kind(Toy(), seed=0, policy_kwargs={"stop_bias": 1.5}))
+        controller = quiet(kind(Toy(), seed=0, policy_kwargs={"stop_bias": 3.0}))
         controller.learn(30, callback=list(callbacks))
         return list(controller.policy.parameters())
 
