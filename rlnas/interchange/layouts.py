@@ -12,10 +12,10 @@ from rlnas.interchange.values import BATCH, Traced
 from rlnas.interchange.views import Sample
 
 if TYPE_CHECKING:
-    from rlnas.interchange.trace import Tracer
+    from rlnas.interchange.record import Record
 
 
-def laid_out(tracer: Tracer, node: str, traced: Traced, sample: Sample) -> str:
+def laid_out(tracer: Record, node: str, traced: Traced, sample: Sample) -> str:
     """Id of a node whose value lies in memory as the running module's does, if that counts."""
     if not tracer.literal:
         return node
@@ -33,7 +33,7 @@ def laid_out(tracer: Tracer, node: str, traced: Traced, sample: Sample) -> str:
     return tracer.views[key]
 
 
-def _layout(tracer: Tracer, node: str) -> tuple[int, ...]:
+def _layout(tracer: Record, node: str) -> tuple[int, ...]:
     """Strides of a batch of a node's values."""
     if node not in tracer.layouts:
         shape = (BATCH, *tracer.shapes[node])
@@ -48,7 +48,7 @@ def _layout(tracer: Tracer, node: str) -> tuple[int, ...]:
     return tracer.layouts[node]
 
 
-def _as_laid_out(tracer: Tracer, node: str, *, whole: bool) -> Tensor:
+def _as_laid_out(tracer: Record, node: str, *, whole: bool) -> Tensor:
     shape = tracer.shapes[node]
     if node in tracer.tensors:  # a parameter has no batch
         made = torch.empty(shape, device="meta", dtype=tracer.tensors[node].dtype)

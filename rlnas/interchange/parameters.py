@@ -16,10 +16,10 @@ from rlnas.interchange.spelling import identifier
 from rlnas.interchange.values import BATCH, Value
 
 if TYPE_CHECKING:
-    from rlnas.interchange.trace import Tracer
+    from rlnas.interchange.record import Record
 
 
-def constant(tracer: Tracer, tensor: Tensor, like: Value | None = None, *, rank: int | None = None) -> str:
+def constant(tracer: Record, tensor: Tensor, like: Value | None = None, *, rank: int | None = None) -> str:
     """Id of a `parameter` for a tensor that does not depend on the input.
 
     Args:
@@ -45,7 +45,7 @@ def constant(tracer: Tracer, tensor: Tensor, like: Value | None = None, *, rank:
     return tracer.add("permute", (stored,), dims=tuple([order.index(axis) for axis in range(len(order))]))
 
 
-def parameter(tracer: Tracer, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
+def parameter(tracer: Record, tensor: Tensor, values: Tensor, sample: Callable[[Tensor], Tensor]) -> str:
     """Id of a node for the values of a tensor; ``sample`` takes them from it."""
     tensor = tracer.constants.first(tensor)
     if tracer.alone:
@@ -72,7 +72,7 @@ def parameter(tracer: Tracer, tensor: Tensor, values: Tensor, sample: Callable[[
     return tracer.parameters[key][0]
 
 
-def _seen(tracer: Tracer, node: str, views: list[Callable[[Tensor], Tensor]]) -> str:
+def _seen(tracer: Record, node: str, views: list[Callable[[Tensor], Tensor]]) -> str:
     """Id of a node that shows the value of another, which depends on no sample, through views."""
     for view in views:
         shape = tracer.shapes[node]
@@ -83,7 +83,7 @@ def _seen(tracer: Tracer, node: str, views: list[Callable[[Tensor], Tensor]]) ->
     return node
 
 
-def _sample_of(tracer: Tracer, values: Tensor, like: Value, rank: int) -> Tensor:
+def _sample_of(tracer: Record, values: Tensor, like: Value, rank: int) -> Tensor:
     """A constant without the axis of the batch."""
     values = values.reshape(*[1] * (rank - values.dim()), *values.shape)
     at, merged = like.sample.batch + rank - like.rank, like.sample.merged

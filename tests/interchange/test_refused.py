@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import rlnas
 from rlnas.errors import GraphError
-from rlnas.interchange import trace
+from rlnas.interchange import record
 from rlnas.interchange.spelling import KNOWN
 from tests.networks import REFUSED, enliven
 
@@ -100,7 +100,7 @@ class Loop(nn.Module):
 
 
 def test_endless_loops_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "MOST_NODES", 100)
+    monkeypatch.setattr(record, "MOST_NODES", 100)
     with pytest.raises(GraphError, match=r"test_refused\.py:\d+\): sin: over 100 operations"):
         rlnas.from_module(Loop(), torch.ones(1, 3))
 
