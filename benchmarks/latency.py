@@ -54,7 +54,7 @@ while True:
     pass
 """
 OTHERS = {"train": TRAIN, "spin": SPIN}
-WIDER = 1.5
+WIDER = 2.0
 WIDENED = (0, 1, 2)
 
 
