@@ -12,6 +12,7 @@ from rich.console import Console
 from rlnas.cli.final import Finished
 from rlnas.envs import Problem
 from rlnas.report.breakdown import Breakdown, Interval, breakdown
+from rlnas.report.doubts import doubts_line
 from rlnas.report.pareto import Point, csv_text
 from rlnas.report.plot import save_pareto_plot
 from rlnas.report.statistics import mean_interval, wilson_interval
@@ -55,7 +56,7 @@ def write_report(
         limit=_limit(problem, cost),
         title=f"{problem.service.task.name}: {len(evaluations)} evaluations by {main}",
     )
-    counts = [*_counts(found), *map(_control, problem.controls)]
+    counts = [*_counts(found), *map(_control, problem.controls), *_doubts(problem, found)]
     text = [
         f"# {run.path.name}",
         "",
@@ -111,6 +112,14 @@ def _counts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             + (f", {screened} screened out" if screened else "")
         )
     return lines
+
+
+def _doubts(problem: Problem, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """What there is to say against the latencies of a run."""
+    keys = {e["cache_key"] for evaluations in found.values() for e in evaluations if e.get("cache_key")}
+    records = [problem.service.store.get(key) for key in sorted(keys)]
+    line = doubts_line(record.measuring_environment for record in records if record is not None)
+    return [] if line is None else [line]
 
 
 def _control(reference: Reference) -> str:
