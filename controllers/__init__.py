@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlnas.controllers.arguments import check_arguments
 from rlnas.controllers.base import Controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
+from rlnas.controllers.evolution import Evolution
 from rlnas.controllers.local_search import LocalSearch
 from rlnas.controllers.logging import TrackerWriter, make_logger
 from rlnas.controllers.policies import SlotPolicy
@@ -17,11 +18,12 @@ from rlnas.controllers.random_search import RandomSearch
 from rlnas.controllers.reinforce import Reinforce
 from rlnas.errors import ConfigError, unknown_name
 
-CONTROLLERS: dict[str, type[PPO] | type[Reinforce] | type[RandomSearch] | type[LocalSearch]] = {
+CONTROLLERS: dict[str, type[PPO] | type[Reinforce] | type[RandomSearch] | type[LocalSearch] | type[Evolution]] = {
     "ppo": PPO,
     "reinforce": Reinforce,
     "random": RandomSearch,
     "local_search": LocalSearch,
+    "evolution": Evolution,
 }
 """Controllers by name; each is made from ``(env, *, seed, **arguments)``."""
 
@@ -31,6 +33,7 @@ __all__ = [
     "CheckpointCallback",
     "Controller",
     "EvaluationCallback",
+    "Evolution",
     "LocalSearch",
     "PromoteCallback",
     "RandomSearch",

@@ -6,6 +6,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,8 +19,39 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.controllers.base import LOCK_STEP, Controller, episode_steps
 from rlnas.errors import ConfigError
+from rlnas.layout import STOP
 
 Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Played:
+    """An episode as it was played.
+
+    Attributes:
+        actions: What was done, one action a step.
+        legal: What could have been done at each step.
+        value: Sum of rewards.
+    """
+
+    actions: tuple[int, ...]
+    legal: tuple[tuple[int, ...], ...]
+    value: float
+
+    @property
+    def edits(self) -> tuple[int, ...]:
+        """The actions before STOP."""
+        return self.actions[: self.actions.index(STOP)] if STOP in self.actions else self.actions
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"actions": list(self.actions), "legal": [list(step) for step in self.legal], "value": self.value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Played:
+        """What `to_json` gave."""
+        actions, legal = tuple(map(int, data["actions"])), tuple(tuple(map(int, step)) for step in data["legal"])
+        return cls(actions, legal, float(data["value"]))
 
 
 class SearchController(Controller):
@@ -38,7 +70,7 @@ class SearchController(Controller):
         self.max_steps = episode_steps(env)
         self._late: list[int | None] = []
         self._arrived: dict[int, float] = {}
-        self._held: dict[int, NDArray[np.int64]] = {}  # actions of late episodes by number
+        self._held: dict[int, Played] = {}  # late episodes by number
         self._setup_model()
 
     def _setup_model(self) -> None:
@@ -58,13 +90,8 @@ class SearchController(Controller):
     def begin_batch(self) -> None:
         """Prepare for the episodes to come."""
 
-    def end_batch(self, actions: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
-        """Learn from the episodes played.
-
-        Args:
-            actions: Actions taken, shape (steps, episodes).
-            returns: Sum of rewards of each episode, shape (episodes,).
-        """
+    def end_batch(self, episodes: Sequence[Played]) -> None:
+        """Learn from the episodes whose rewards are there."""
 
     def state(self) -> dict[str, Any]:
         """State of the generator."""
@@ -138,10 +165,13 @@ class SearchController(Controller):
         callback.on_rollout_start()
         self.begin_batch()
         taken: list[NDArray[np.int64]] = []
+        legal: list[list[tuple[int, ...]]] = []
         returns = np.zeros(self.n_envs)
         for step in range(self.max_steps):
             assert isinstance(self._last_obs, dict)
-            actions = self.choose(self._last_obs["action_mask"].astype(np.bool_), step)
+            masks = self._last_obs["action_mask"].astype(np.bool_)
+            legal.append([tuple(np.flatnonzero(mask).tolist()) for mask in masks])
+            actions = self.choose(masks, step)
             new_obs, rewards, dones, infos = self.env.step(actions)
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
             self.num_timesteps += self.n_envs
@@ -153,7 +183,8 @@ class SearchController(Controller):
             returns += rewards
             if not np.all(dones == (step == self.max_steps - 1)):
                 raise ConfigError(LOCK_STEP)
-        self._end(np.array(taken), returns)
+        columns = zip(np.array(taken).T.tolist(), zip(*legal, strict=True), returns.tolist(), strict=True)
+        self._end([Played(tuple(actions), could, value) for actions, could, value in columns])
         callback.on_rollout_end()
         return True
 
@@ -161,19 +192,17 @@ class SearchController(Controller):
         """Remember which episodes of the batch have no reward yet, and what arrived."""
         self._late, self._arrived = list(late), dict(arrived)
 
-    def _end(self, actions: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
+    def _end(self, episodes: list[Played]) -> None:
         """Let the subclass learn from the episodes whose rewards are there."""
         late, arrived = self._late, self._arrived
         self._late, self._arrived = [], {}
-        if not late:
-            self.end_batch(actions, returns)
-            return
-        there = [i for i, number in enumerate(late) if number is None]
-        known = [(self._held.pop(number), reward) for number, reward in arrived.items() if number in self._held]
-        self._held |= {number: actions[:, i] for i, number in enumerate(late) if number is not None}
-        columns = [*(actions[:, i] for i in there), *(held for held, _ in known)]
-        if columns:
-            self.end_batch(np.stack(columns, axis=1), np.array([*returns[there], *(reward for _, reward in known)]))
+        known = [
+            replace(self._held.pop(number), value=reward) for number, reward in arrived.items() if number in self._held
+        ]
+        there = [e for e, number in zip(episodes, late or [None] * len(episodes), strict=True) if number is None]
+        self._held |= {number: e for e, number in zip(episodes, late, strict=False) if number is not None}
+        if there or known:
+            self.end_batch([*there, *known])
 
     def _dump_logs(self, iteration: int) -> None:
         """Stable-Baselines3's keys of a rollout."""

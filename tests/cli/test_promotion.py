@@ -18,6 +18,7 @@ from rlnas.controllers import (
     make_controller,
     make_logger,
 )
+from rlnas.controllers.search import Played
 from rlnas.envs import MorphVecEnv, Problem, make_problem
 from rlnas.errors import StoreError
 from rlnas.operators import OPERATORS
@@ -90,9 +91,11 @@ def test_without_the_setting_the_start_stays() -> None:
 def test_local_search_begins_anew_at_the_new_start() -> None:
     made = problem()
     controller = LocalSearch(MorphVecEnv(made, n_envs=8), seed=0)
-    controller.incumbent, controller.best_return = [1, 2], 0.9
+    controller.end_batch([Played((1, 2, 0), ((0, 1), (0, 2), (0,)), 0.9)])
     controller.start_changed()
-    assert controller.incumbent == [] and controller.best_return is None
+    assert controller.incumbent is None and controller.best is None
+    controller.begin_batch()
+    assert controller._plans == [(), *[(None,)] * 7]
 
 
 def test_a_network_with_too_many_nodes_is_refused_and_the_search_goes_on() -> None:

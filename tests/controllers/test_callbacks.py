@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
-from rlnas.controllers import CheckpointCallback, EvaluationCallback, make_controller, make_logger
+from rlnas.controllers import CONTROLLERS, CheckpointCallback, EvaluationCallback, make_controller, make_logger
 from tests.controllers.toy import Toy, quiet
 
 
@@ -29,7 +29,7 @@ def run(name: str, callback: EvaluationCallback, tracker: MemoryTracker, *, batc
     controller.learn(30 * batches, callback=callback)
 
 
-@pytest.mark.parametrize("name", ["ppo", "reinforce", "random", "local_search"])
+@pytest.mark.parametrize("name", sorted(CONTROLLERS))
 def test_every_evaluation_is_told_in_order(name: str) -> None:
     tracker, env = MemoryTracker(), Toy()
     told: list[dict[str, Any]] = []

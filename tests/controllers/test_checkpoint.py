@@ -24,7 +24,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ppo": {"batch_size": 7, "n_epochs": 2, "policy_kwargs": {"hidden_size": 8}},  # minibatches use NumPy's generator
     "reinforce": {"baseline_decay": 0.5},
     "random": {},
-    "local_search": {},
+    "local_search": {"move": "first"},
+    "evolution": {"population": 15, "sample": 3},
 }
 
 

@@ -35,10 +35,10 @@ def search(name: str, *, lag: int) -> tuple[Any, list[dict[str, Any]], list[list
     if hasattr(controller, "end_batch"):
         learn = controller.end_batch
 
-        def end_batch(actions: Any, returns: Any) -> None:
-            assert actions.shape == (env.max_steps, len(returns))
-            seen.append([float(value) for value in returns])
-            learn(actions, returns)
+        def end_batch(episodes: Any) -> None:
+            assert all(len(played.actions) == len(played.legal) == env.max_steps for played in episodes)
+            seen.append([played.value for played in episodes])
+            learn(episodes)
 
         controller.end_batch = end_batch  # type: ignore[method-assign]
     else:
