@@ -23,12 +23,12 @@ def statement(target: str, expression: str, *, indent: int) -> list[str]:
 
 
 def _fold(before: str, text: str, after: str, indent: int) -> list[str]:
-    """One line if it fits, else the contents of the last bracket of the text on lines of their own."""
+    """One line if it fits, else the contents of a bracket on lines of their own: the last whose opening line fits."""
     line = f"{' ' * indent}{before}{text}{after}"
-    bracket = _last_bracket(text)
-    if len(line) <= WIDTH or bracket is None:
+    brackets = _brackets(text)
+    if len(line) <= WIDTH or not brackets:
         return [line]
-    start, end = bracket
+    start, end = next((b for b in reversed(brackets) if indent + len(before) + b[0] < WIDTH), brackets[-1])
     parts = _split(text[start + 1 : end])
     inner = f"{' ' * (indent + STEP)}{', '.join(parts)}"
     head, tail = f"{' ' * indent}{before}{text[: start + 1]}", f"{' ' * indent}{text[end:]}{after}"
@@ -40,12 +40,13 @@ def _fold(before: str, text: str, after: str, indent: int) -> list[str]:
     return [*lines, tail]
 
 
-def _last_bracket(text: str) -> tuple[int, int] | None:
-    """Where the last outermost bracket that holds anything begins and ends; a lone index is left as it is.
+def _brackets(text: str) -> list[tuple[int, int]]:
+    """Where each outermost bracket that holds anything begins and ends; a lone index is left as it is.
 
     A comma behind it would make it another one.
     """
-    depth, start, found = 0, 0, None
+    depth, start = 0, 0
+    found = []
     for i, letter in enumerate(text):
         if letter in "([":
             start = i if depth == 0 else start
@@ -54,7 +55,7 @@ def _last_bracket(text: str) -> tuple[int, int] | None:
             depth -= 1
             index = text[start] == "[" and start > 0 and len(_split(text[start + 1 : i])) == 1
             if depth == 0 and i > start + 1 and not index:
-                found = (start, i)
+                found.append((start, i))
     return found
 
 

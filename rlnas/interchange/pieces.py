@@ -59,6 +59,8 @@ def find_pieces(graph: Graph) -> list[Piece]:
         held = [id for id in group.nodes if has_module(graph.node(id))]
         if group.kind not in ("block", "transition") or inside & graph.shared or len(held) < LEAST:
             continue
+        if any(graph.node(id).op == "input" for id in inside):  # beside what is made of parameters alone
+            continue
         if len(outside) == 1 and leaving == [group.nodes[-1]]:
             (entry,) = outside
             found.append(_piece(graph, group, reads, entry))

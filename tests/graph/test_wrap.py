@@ -21,6 +21,7 @@ NAMES = [f"value_number_{k}" for k in range(12)]
         ("x = ", f"torch.cat([{', '.join(NAMES)}], dim=1)", 17),
         ("x = ", f"attention({', '.join(NAMES[:6])}, heads=3)", 3),
         ("return ", f"attention({', '.join(NAMES[:6])}, heads=3)", 3),
+        ("z = ", f"attention({', '.join(NAMES[:6])}, heads=3).unflatten(0, (-1, 4))", 3),
         ("self.a_long_name = ", f"nn.Conv2d({', '.join(NAMES)})", 14),
     ],
 )
