@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlnas.envs import Problem, make_problem
-from rlnas.envs.episode import Episode
+from rlnas.envs import MorphProblem, make_problem
+from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.evaluation import Candidate, Evaluation, Evaluator, Job, Metrics, Outcome, Service, StartLibrary, Store
 from rlnas.evaluation.environment import environment
 from rlnas.evaluation.worker import pack
@@ -87,12 +87,12 @@ class Handed:
         """Nothing is open."""
 
 
-def candidates(problem: Problem, n: int) -> tuple[list[Candidate], Network]:
+def candidates(problem: MorphProblem, n: int) -> tuple[list[Candidate], Network]:
     """Different networks that random episodes make, and the start network."""
     rng, start = np.random.default_rng(0), Network.initialize(problem.space.start, generator=torch.Generator())
     found: dict[str, Candidate] = {}
     while len(found) < n:
-        episode = Episode(problem.space)
+        episode = MorphEpisode(problem.space)
         while not episode.ended:
             episode.step(int(rng.choice(episode.legal().actions)))
         if episode.edits:

@@ -27,7 +27,7 @@ import torch
 
 from rlnas.controllers import make_controller, make_logger
 from rlnas.controllers.callbacks import EvaluationCallback
-from rlnas.envs import MorphVecEnv, make_problem
+from rlnas.envs import EpisodeVecEnv, make_problem
 from rlnas.evaluation import Candidate
 from rlnas.graph import Site
 from rlnas.report.statistics import mean_interval
@@ -40,7 +40,7 @@ FRESH = 1_000_000  # offset of seeds that no search has seen
 def search(problem: Any, name: str, *, seed: int, evaluations: int, n_envs: int) -> list[dict[str, Any]]:
     """All evaluations of one controller, in order."""
     found: list[dict[str, Any]] = []
-    env = MorphVecEnv(problem, n_envs=n_envs, seed=seed)
+    env = EpisodeVecEnv(problem, n_envs=n_envs, seed=seed)
     controller = make_controller(name, env, seed=seed, arguments={})
     callback = EvaluationCallback(NullTracker(), on_evaluation=found.append)
     controller.set_logger(make_logger(NullTracker(), evaluations=lambda: callback.evaluations))

@@ -1,9 +1,31 @@
-"""Environments: edit a network step by step; single, batched for Stable-Baselines3, and Gymnasium's vector form."""
+"""Environments: edit a network, or take its decisions; single, in batches, and in the form of other libraries."""
 
+from rlnas.envs.build import BuildEnv, build_vector
 from rlnas.envs.make import make_problem
-from rlnas.envs.morph import MorphEnv
-from rlnas.envs.problem import Problem
-from rlnas.envs.sb3 import MorphVecEnv
-from rlnas.envs.vector import MorphVectorEnv
+from rlnas.envs.morph import MorphEnv, morph_vector
+from rlnas.envs.morph_problem import MorphProblem
+from rlnas.envs.protocols import Episode, Outcome, Problem
+from rlnas.envs.sb3 import EpisodeVecEnv
+from rlnas.envs.single import EpisodeEnv
+from rlnas.envs.table_problem import TableProblem
+from rlnas.envs.vector import EpisodeVectorEnv
 
-__all__ = ["MorphEnv", "MorphVecEnv", "MorphVectorEnv", "Problem", "make_problem"]
+MorphVecEnv = EpisodeVecEnv
+"""What `EpisodeVecEnv` was called while all episodes were edits."""
+
+__all__ = [
+    "BuildEnv",
+    "Episode",
+    "EpisodeEnv",
+    "EpisodeVecEnv",
+    "EpisodeVectorEnv",
+    "MorphEnv",
+    "MorphProblem",
+    "MorphVecEnv",
+    "Outcome",
+    "Problem",
+    "TableProblem",
+    "build_vector",
+    "make_problem",
+    "morph_vector",
+]

@@ -1,4 +1,4 @@
-"""The batched core: many episodes in lock-step, all ended ones given to the service at once."""
+"""The batched core: many episodes in lock-step, all ended ones scored at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlnas.envs.episode import Episode
-from rlnas.envs.observation import Observation
-from rlnas.envs.problem import Late, Problem
+from rlnas.envs.protocols import Late, Observation, Problem
 from rlnas.errors import ConfigError
 
 
@@ -21,13 +19,13 @@ class Transition:
     info: dict[str, Any]
 
 
-class MorphBatch:
+class Batch:
     """Episodes that start and end together.
 
     STOP is absorbing: after it only STOP is legal until ``max_steps``, so that all episodes end in the same step.
 
     Args:
-        problem: Space, evaluation and reward.
+        problem: Where the episodes come from, and what scores them.
         n_envs: Number of episodes.
         seed: Evaluation seed of all episodes.
         lag: How many evaluations may still be in work when a batch ends. Such an episode has a reward of 0 and
@@ -45,11 +43,11 @@ class MorphBatch:
         self.n_envs = n_envs
         self.seed = seed
         self.lag = lag
-        self.episodes = [Episode(problem.space) for _ in range(n_envs)]
+        self.episodes = [problem.begin() for _ in range(n_envs)]
 
     def reset(self) -> list[Observation]:
         """Begin new episodes."""
-        self.episodes = [Episode(self.problem.space) for _ in range(self.n_envs)]
+        self.episodes = [self.problem.begin() for _ in range(self.n_envs)]
         return self.observe()
 
     def observe(self) -> list[Observation]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlnas.envs.problem import Problem
+from rlnas.envs.morph_problem import MorphProblem
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation import (
     Evaluator,
@@ -138,7 +138,7 @@ def make_problem(
     run: str | None = None,
     seed: int = 0,
     **space: Any,
-) -> Problem:
+) -> MorphProblem:
     """Put a problem together; nothing is trained before the first episode ends.
 
     Args:
@@ -223,7 +223,7 @@ def make_problem(
         run=run,
     )
     layered = make_layers(service, halving=halving, rounds=rounds, screen=screen, keep=keep)
-    problem = Problem(
+    problem = MorphProblem(
         space=morphs,
         service=layered,
         make_start=partial(

@@ -10,29 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.envs.batch import MorphBatch
-from rlnas.envs.observation import Observation
-from rlnas.envs.problem import Problem
+from rlnas.envs.batch import Batch
+from rlnas.envs.protocols import Observation, Problem
 from rlnas.envs.spaces import action_space, observation_space
 
 
-class MorphVecEnv(VecEnv):
+class EpisodeVecEnv(VecEnv):
     """Episodes in lock-step; ``infos[i]`` of the last step holds ``evaluation``, ``actions`` and ``episode``.
 
     Args:
-        problem: Space, evaluation and reward.
+        problem: Where the episodes come from, and what scores them.
         n_envs: Number of episodes.
         seed: Evaluation seed.
-        lag: Evaluations that a batch does not wait for; see `MorphBatch`.
+        lag: Evaluations that a batch does not wait for; see `Batch`.
     """
 
     def __init__(self, problem: Problem, *, n_envs: int, seed: int = 0, lag: int = 0) -> None:
-        self.batch = MorphBatch(problem, n_envs=n_envs, seed=seed, lag=lag)
-        self.max_steps = problem.space.max_steps
+        self.batch = Batch(problem, n_envs=n_envs, seed=seed, lag=lag)
+        self.max_steps = problem.max_steps
         self.render_mode = None
         self._actions: Sequence[int] = ()
         self._begun = time.perf_counter()
-        layout = problem.space.layout
+        layout = problem.layout
         super().__init__(n_envs, observation_space(layout), action_space(layout))
 
     def reset(self) -> dict[str, NDArray[Any]]:

@@ -9,29 +9,28 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from rlnas.envs.batch import MorphBatch
-from rlnas.envs.make import make_problem
-from rlnas.envs.problem import Problem
+from rlnas.envs.batch import Batch
+from rlnas.envs.protocols import Problem
 from rlnas.envs.spaces import action_space, observation_space
 
-Batch = dict[str, NDArray[Any]]
+Entries = dict[str, NDArray[Any]]
 
 
-class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
+class EpisodeVectorEnv(VectorEnv[Entries, NDArray[Any], NDArray[Any]]):
     """Episodes in lock-step, evaluated together; the step after the last one resets and ignores its actions.
 
     Args:
         num_envs: Number of episodes.
-        problem: Space, evaluation and reward; or
-        settings: arguments of `rlnas.envs.make_problem`.
+        problem: Where the episodes come from, and what scores them.
+        seed: Seed of evaluations until `reset` gives one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012  (gymnasium's own form)
 
-    def __init__(self, num_envs: int = 1, *, problem: Problem | None = None, seed: int = 0, **settings: Any) -> None:
-        self.problem = make_problem(**settings) if problem is None else problem
-        self.batch = MorphBatch(self.problem, n_envs=num_envs, seed=seed)
-        layout = self.problem.space.layout
+    def __init__(self, num_envs: int = 1, *, problem: Problem, seed: int = 0) -> None:
+        self.problem = problem
+        self.batch = Batch(self.problem, n_envs=num_envs, seed=seed)
+        layout = problem.layout
         self.num_envs = num_envs
         self.single_observation_space = observation_space(layout)
         self.single_action_space = action_space(layout)
@@ -39,7 +38,9 @@ class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Batch, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Entries, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.batch.seed = seed
@@ -48,7 +49,7 @@ class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
 
     def step(
         self, actions: NDArray[Any]
-    ) -> tuple[Batch, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    ) -> tuple[Entries, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         none = np.zeros(self.num_envs, dtype=np.bool_)
         if self._ended:
             observations, nothing = self.reset()
@@ -68,5 +69,5 @@ class MorphVectorEnv(VectorEnv[Batch, NDArray[Any], NDArray[Any]]):
     def close_extras(self, **kwargs: Any) -> None:
         self.problem.close()
 
-    def _stack(self, observations: list[Any]) -> Batch:
+    def _stack(self, observations: list[Any]) -> Entries:
         return {name: np.stack([o[name] for o in observations]) for name in observations[0]}

@@ -43,12 +43,17 @@ def __getattr__(name: str) -> Any:
 gymnasium.register(
     id="rlnas/Morph-v0",
     entry_point="rlnas.envs:MorphEnv",
-    vector_entry_point="rlnas.envs:MorphVectorEnv",
+    vector_entry_point="rlnas.envs:morph_vector",
 )
 gymnasium.register(
     id="rlnas/MorphLatency-v0",
     entry_point="rlnas.envs:MorphEnv",
-    vector_entry_point="rlnas.envs:MorphVectorEnv",
+    vector_entry_point="rlnas.envs:morph_vector",
     kwargs={"cost": "latency_ms"},
     nondeterministic=True,
+)
+gymnasium.register(
+    id="rlnas/Build-v0",
+    entry_point="rlnas.envs:BuildEnv",
+    vector_entry_point="rlnas.envs:build_vector",
 )

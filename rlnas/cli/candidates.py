@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlnas.envs import Problem
+from rlnas.envs import MorphProblem
 from rlnas.evaluation import Candidate
 from rlnas.graph import Site
 
 
-def candidate_of(evaluation: Mapping[str, Any], problem: Problem) -> Candidate:
+def candidate_of(evaluation: Mapping[str, Any], problem: MorphProblem) -> Candidate:
     """The candidate that an evaluation's record describes.
 
     Raises:

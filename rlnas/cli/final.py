@@ -10,7 +10,7 @@ from typing import Any
 
 from rlnas.cli.candidates import candidate_of
 from rlnas.cli.config import SearchSettings
-from rlnas.envs import Problem
+from rlnas.envs import MorphProblem
 from rlnas.errors import ExportError, RunError
 from rlnas.evaluation import Candidate, Service, TrainingEvaluator
 from rlnas.interchange import export, onnx_excuse
@@ -70,7 +70,9 @@ class Finished:
     latency: Latency
 
 
-def choose(name: str, found: Sequence[dict[str, Any]], *, problem: Problem, settings: SearchSettings) -> Winner | None:
+def choose(
+    name: str, found: Sequence[dict[str, Any]], *, problem: MorphProblem, settings: SearchSettings
+) -> Winner | None:
     """The best of a search's best evaluations, by the mean of fresh seeds; None if it found no feasible network."""
     distinct: dict[str, dict[str, Any]] = {}
     for evaluation in found:
@@ -85,7 +87,7 @@ def choose(name: str, found: Sequence[dict[str, Any]], *, problem: Problem, sett
 
 
 def judge(
-    name: str, candidate: Candidate, operators: tuple[str, ...], *, problem: Problem, settings: SearchSettings
+    name: str, candidate: Candidate, operators: tuple[str, ...], *, problem: MorphProblem, settings: SearchSettings
 ) -> Winner | None:
     """Evaluate a network under fresh seeds; None if an evaluation fails or breaks a limit."""
     rewards, accuracies = [], []
@@ -100,7 +102,7 @@ def judge(
 
 
 def train_to_the_end(
-    winners: Sequence[Winner], *, problem: Problem, settings: SearchSettings, recipe: dict[str, Any]
+    winners: Sequence[Winner], *, problem: MorphProblem, settings: SearchSettings, recipe: dict[str, Any]
 ) -> list[Finished]:
     """Train each winner on training and validation data in the same way, and score it once on the test split.
 
@@ -134,7 +136,7 @@ def train_to_the_end(
     return [Finished(*row) for row in zip(winners, networks, accuracies, latencies, strict=True)]
 
 
-def write_best(finished: Finished, *, run: RunDirectory, problem: Problem) -> str | None:
+def write_best(finished: Finished, *, run: RunDirectory, problem: MorphProblem) -> str | None:
     """Put the final network into ``best/`` with its figures; as ONNX too, where that can be.
 
     Returns:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlnas.cli.candidates import candidate_of
-from rlnas.envs import Problem
+from rlnas.envs import MorphProblem
 from rlnas.errors import SpaceError
 from rlnas.tracking import Tracker
 
@@ -20,7 +20,7 @@ class Promoter:
         every: Evaluations from one promotion to the next; None for never.
     """
 
-    def __init__(self, problem: Problem, tracker: Tracker, *, every: int | None) -> None:
+    def __init__(self, problem: MorphProblem, tracker: Tracker, *, every: int | None) -> None:
         self._problem = problem
         self._tracker = tracker
         self._every = every

@@ -20,7 +20,7 @@ from rlnas.cli.report import write_report
 from rlnas.cli.stages import controller_arguments, last_offset, run_stage
 from rlnas.cli.start import given_start, kept_start
 from rlnas.controllers import make_controller
-from rlnas.envs import MorphVecEnv, Problem, make_problem
+from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import LimitError
 from rlnas.evaluation import Candidate, Store
 from rlnas.interchange import ONNX_FILE
@@ -70,7 +70,7 @@ def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
     problem, lag = _problem(settings, task, start, None), settings.evaluation.lag
     if lag:
         problem.check_lag()
-    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
+    env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
     make_controller(settings.controller.name, env, seed=settings.seed, arguments=controller_arguments(settings))
 
 
@@ -84,7 +84,7 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def _problem(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> Problem:
+def _problem(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> MorphProblem:
     evaluation, reward = settings.evaluation, settings.reward
     return make_problem(
         task,
@@ -169,7 +169,7 @@ def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], tas
 def _search(
     run: RunDirectory,
     settings: SearchSettings,
-    problem: Problem,
+    problem: MorphProblem,
     tracker: TeeTracker,
     console: Console,
     *,
@@ -221,7 +221,9 @@ def _search(
         console.print(f"no {run.best / ONNX_FILE}: {excuse}")
 
 
-def _winners(run: RunDirectory, settings: SearchSettings, problem: Problem, searches: dict[str, str]) -> list[Winner]:
+def _winners(
+    run: RunDirectory, settings: SearchSettings, problem: MorphProblem, searches: dict[str, str]
+) -> list[Winner]:
     start = Candidate(problem.space.start, problem.first_start_id)
     rows = [judge("start", start, (), problem=problem, settings=settings)] if _start_is_allowed(problem) else []
     for stage, name in reversed(searches.items()):
@@ -234,12 +236,12 @@ def _winners(run: RunDirectory, settings: SearchSettings, problem: Problem, sear
     return winners
 
 
-def _start_is_allowed(problem: Problem) -> bool:
+def _start_is_allowed(problem: MorphProblem) -> bool:
     return problem.space.limits.met_by(problem.space.start)
 
 
 def _keep_best(
-    finished: list[Finished], *, run: RunDirectory, problem: Problem, settings: SearchSettings
+    finished: list[Finished], *, run: RunDirectory, problem: MorphProblem, settings: SearchSettings
 ) -> str | None:
     """Write the controller's network; returns why there is no ONNX file of it, if there is none."""
     own = [f for f in finished if f.winner.name == settings.controller.name]

@@ -16,7 +16,7 @@ from rlnas.cli.promotion import Promoter
 from rlnas.controllers import make_controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.logging import make_logger
-from rlnas.envs import MorphVecEnv, Problem
+from rlnas.envs import EpisodeVecEnv, MorphProblem
 from rlnas.interchange import write_model
 from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
 from rlnas.runs import RunDirectory, write_text
@@ -72,7 +72,7 @@ def run_stage(
     *,
     settings: SearchSettings,
     run: RunDirectory,
-    problem: Problem,
+    problem: MorphProblem,
     tracker: TeeTracker,
     progress: SearchProgress,
     owner: str,
@@ -86,7 +86,7 @@ def run_stage(
     main = stage == "controller"
     problem.start_from(problem.first_start_id)
     promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
-    env = MorphVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
+    env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
     total = batches(settings) * settings.controller.n_envs
     keeper = BestKeeper(run, problem) if main else None
     covered = Hypervolume(problem)
@@ -136,7 +136,7 @@ class Hypervolume:
         problem: Its reward says what the cost is.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: MorphProblem) -> None:
         reference = problem.reward.reference
         self._cost = problem.reward.cost
         value = reference.cost(self._cost)
@@ -176,7 +176,7 @@ class BestKeeper:
         problem: What evaluated it.
     """
 
-    def __init__(self, run: RunDirectory, problem: Problem) -> None:
+    def __init__(self, run: RunDirectory, problem: MorphProblem) -> None:
         self._run = run
         self._problem = problem
         self._metrics = run.best / "metrics.json"

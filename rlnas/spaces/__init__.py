@@ -1,5 +1,6 @@
-"""Search spaces: a start graph, operators with amounts, and bounds."""
+"""Search spaces: a start graph with operators, amounts and bounds; or a list of decisions."""
 
+from rlnas.spaces.decisions import Assignment, Choice, Decision, DecisionSpace, Feasible
 from rlnas.spaces.limits import Limits, LimitSetting
 from rlnas.spaces.morph import Legal, MorphSpace, Variant
 from rlnas.spaces.nas_bench_201 import nas_bench_201, nas_bench_201_blocks
@@ -9,6 +10,11 @@ from rlnas.spaces.variants import DEFAULT_VARIANTS, TRANSFORMER_VARIANTS, defaul
 __all__ = [
     "DEFAULT_VARIANTS",
     "TRANSFORMER_VARIANTS",
+    "Assignment",
+    "Choice",
+    "Decision",
+    "DecisionSpace",
+    "Feasible",
     "Legal",
     "LimitSetting",
     "Limits",

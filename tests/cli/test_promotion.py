@@ -19,7 +19,7 @@ from rlnas.controllers import (
     make_logger,
 )
 from rlnas.controllers.search import Played
-from rlnas.envs import MorphVecEnv, Problem, make_problem
+from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import StoreError
 from rlnas.operators import OPERATORS
 from rlnas.tasks import load_task
@@ -37,16 +37,18 @@ class Listening(NullTracker):
         self.events.append((kind, dict(data)))
 
 
-def problem(**rest: Any) -> Problem:
+def problem(**rest: Any) -> MorphProblem:
     task = load_task("digits")
     quick = {"start_epochs": 0.1, "start_evaluations": 5, "max_steps": 2}
     return make_problem(task, evaluator=DrillEvaluator(task, kinds=("raise",)), **quick | rest)
 
 
-def search(made: Problem, name: str, *, every: int | None, evaluations: int = 32) -> list[tuple[str, dict[str, Any]]]:
+def search(
+    made: MorphProblem, name: str, *, every: int | None, evaluations: int = 32
+) -> list[tuple[str, dict[str, Any]]]:
     """The events of a search."""
     tracker = Listening()
-    env = MorphVecEnv(made, n_envs=8, seed=0)
+    env = EpisodeVecEnv(made, n_envs=8, seed=0)
     promoter = Promoter(made, tracker, every=every)
     counts = EvaluationCallback(tracker, on_evaluation=promoter.add)
     controller = make_controller(name, env, seed=0, arguments={})
@@ -90,7 +92,7 @@ def test_without_the_setting_the_start_stays() -> None:
 
 def test_local_search_begins_anew_at_the_new_start() -> None:
     made = problem()
-    controller = LocalSearch(MorphVecEnv(made, n_envs=8), seed=0)
+    controller = LocalSearch(EpisodeVecEnv(made, n_envs=8), seed=0)
     controller.end_batch([Played((1, 2, 0), ((0, 1), (0, 2), (0,)), 0.9)])
     controller.start_changed()
     assert controller.incumbent is None and controller.best is None

@@ -10,7 +10,7 @@ import torch
 
 from rlnas.controllers import CONTROLLERS, EvaluationCallback, make_controller, make_logger
 from rlnas.controllers.buffer import ChoiceBuffer
-from rlnas.envs import MorphVecEnv, Problem, make_problem
+from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import ConfigError
 from rlnas.tasks import load_task
 from rlnas.tracking import NullTracker
@@ -19,7 +19,7 @@ from tests.evaluation.drilled import DrillEvaluator
 N_ENVS, BATCHES, LAG = 6, 4, 2
 
 
-def problem(**rest: Any) -> Problem:
+def problem(**rest: Any) -> MorphProblem:
     task = load_task("digits")
     quick = {"start_epochs": 0.1, "start_evaluations": 5, "max_steps": 2, "variants": ["widen 1.5", "deepen 3"]}
     return make_problem(task, evaluator=DrillEvaluator(task, kinds=("raise",)), **quick | rest)
@@ -28,7 +28,7 @@ def problem(**rest: Any) -> Problem:
 def search(name: str, *, lag: int) -> tuple[Any, list[dict[str, Any]], list[list[float]]]:
     """The controller, its evaluations, and the returns that each update saw."""
     made, found, seen = problem(), [], []
-    env = MorphVecEnv(made, n_envs=N_ENVS, seed=0, lag=lag)
+    env = EpisodeVecEnv(made, n_envs=N_ENVS, seed=0, lag=lag)
     callback = EvaluationCallback(NullTracker(), on_evaluation=found.append, finish=env.finish)
     controller = make_controller(name, env, seed=0, arguments={})
     controller.set_logger(make_logger(NullTracker(), evaluations=lambda: callback.evaluations))
@@ -73,7 +73,7 @@ def test_each_evaluation_is_learnt_from_once_when_it_arrives(name: str) -> None:
 
 
 def test_a_late_episode_has_the_returns_that_it_would_have_had_in_time() -> None:
-    env = MorphVecEnv(problem(), n_envs=2)
+    env = EpisodeVecEnv(problem(), n_envs=2)
     reward, steps = 0.7, 4
 
     def rollout(buffer: ChoiceBuffer, rewards: tuple[float, float], late: list[int | None], arrived: Any) -> None:
@@ -123,6 +123,6 @@ def test_a_late_episode_has_the_returns_that_it_would_have_had_in_time() -> None
 
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ConfigError, match="lag=6 must be at least 0 and below"):
-        MorphVecEnv(problem(), n_envs=6, lag=6)
+        EpisodeVecEnv(problem(), n_envs=6, lag=6)
     with pytest.raises(ConfigError, match=r"evaluation\.lag needs a reward without latency"):
         problem(cost="latency_ms", target_ms=1.0).check_lag()

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rlnas.envs import Problem, make_problem
+from rlnas.envs import MorphProblem, make_problem
 from rlnas.evaluation import Evaluation, Metrics
 from rlnas.network import Network
 
@@ -30,6 +30,6 @@ class GraphEvaluator:
         return Evaluation(Metrics.of_graph(network.graph, accuracy=accuracy, cost_s=0.0), trained=network)
 
 
-def fake_problem(**settings: Any) -> Problem:
+def fake_problem(**settings: Any) -> MorphProblem:
     """A problem on digits with a `GraphEvaluator`; the start network is hardly trained."""
     return make_problem(evaluator=GraphEvaluator(), start_epochs=0.1, start_evaluations=5, **settings)

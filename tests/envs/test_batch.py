@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.envs import MorphEnv, MorphVecEnv, MorphVectorEnv
+from rlnas.envs import EpisodeVecEnv, EpisodeVectorEnv, MorphEnv
 from rlnas.layout import STOP
 from tests.envs.fakes import fake_problem
 
@@ -19,7 +19,7 @@ def random_actions(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def test_stop_is_absorbing_and_episodes_end_together() -> None:
-    env = MorphVecEnv(fake_problem(), n_envs=3)
+    env = EpisodeVecEnv(fake_problem(), n_envs=3)
     assert isinstance(env, VecEnv)
     rng = np.random.default_rng(0)
     observation = env.reset()
@@ -49,7 +49,7 @@ def test_ended_episodes_reach_the_service_in_one_batch(monkeypatch: Any) -> None
         return evaluate(candidates, **arguments)
 
     monkeypatch.setattr(problem.service, "evaluate", spy)
-    env = MorphVecEnv(problem, n_envs=4)
+    env = EpisodeVecEnv(problem, n_envs=4)
     rng = np.random.default_rng(0)
     observation = env.reset()
     for _ in range(env.max_steps):
@@ -58,7 +58,7 @@ def test_ended_episodes_reach_the_service_in_one_batch(monkeypatch: Any) -> None
 
 
 def test_batch_agrees_with_the_single_environment() -> None:
-    env = MorphVecEnv(fake_problem(), n_envs=4, seed=7)
+    env = EpisodeVecEnv(fake_problem(), n_envs=4, seed=7)
     rng = np.random.default_rng(1)
     observation = env.reset()
     for _ in range(env.max_steps):
@@ -92,7 +92,7 @@ def test_vector_environment_by_make_vec() -> None:
 
 
 def test_vector_and_sb3_adapters_give_the_same() -> None:
-    first, second = MorphVecEnv(fake_problem(), n_envs=2, seed=3), MorphVectorEnv(2, problem=fake_problem(), seed=3)
+    first, second = EpisodeVecEnv(fake_problem(), n_envs=2, seed=3), EpisodeVectorEnv(2, problem=fake_problem(), seed=3)
     rng = np.random.default_rng(4)
     a, (b, _) = first.reset(), second.reset()
     for _ in range(first.max_steps):
@@ -105,7 +105,7 @@ def test_vector_and_sb3_adapters_give_the_same() -> None:
 
 def test_limits_hold_for_every_evaluated_network() -> None:
     problem = fake_problem(max_macs="1.5x", max_params="2x")
-    env = MorphVecEnv(problem, n_envs=8)
+    env = EpisodeVecEnv(problem, n_envs=8)
     rng = np.random.default_rng(5)
     observation = env.reset()
     for _ in range(3 * env.max_steps):
@@ -120,7 +120,7 @@ def test_start_over_the_limit_must_shrink_and_no_over_limit_network_is_trained()
     problem = fake_problem(max_macs="60%")
     limit = problem.space.limits.macs
     assert limit is not None
-    env = MorphVecEnv(problem, n_envs=8)
+    env = EpisodeVecEnv(problem, n_envs=8)
     rng = np.random.default_rng(6)
     observation = env.reset()
     assert not observation["action_mask"][:, STOP].any()

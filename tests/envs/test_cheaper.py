@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from rlnas.envs import Problem, make_problem
-from rlnas.envs.episode import Episode
+from rlnas.envs import MorphProblem, make_problem
+from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.errors import ConfigError
 from rlnas.evaluation import Entry, Halving, Screen, Table
 from rlnas.layout import STOP
@@ -15,16 +15,16 @@ from tests.envs.fakes import GraphEvaluator
 from tests.evaluation.faults import tiny_task
 
 
-def problem(**settings: Any) -> Problem:
+def problem(**settings: Any) -> MorphProblem:
     chosen: dict[str, Any] = {"epochs": 1, "start_epochs": 0.5, "start_evaluations": 2, "stages": 2, "width": 4}
     return make_problem(tiny_task(), **chosen | settings)
 
 
-def episodes(problem: Problem, n: int) -> list[Episode]:
+def episodes(problem: MorphProblem, n: int) -> list[MorphEpisode]:
     """Episodes of one edit each, all different, then STOP."""
     made, seen = [], set()
-    for action in Episode(problem.space).legal().actions:
-        episode = Episode(problem.space)
+    for action in MorphEpisode(problem.space).legal().actions:
+        episode = MorphEpisode(problem.space)
         if action == STOP:
             continue
         episode.step(int(action))

@@ -1,4 +1,4 @@
-"""From a graph to the arrays that a policy sees; the layout module says what each entry means."""
+"""From a graph to the arrays that a policy sees; `rlnas.layout` says what each entry means."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlnas.envs.protocols import Observation
 from rlnas.graph import OPS, Graph
 from rlnas.graph.ops import is_depthwise
 from rlnas.layout import CONTEXT_FEATURES, NODE_FEATURES, OP_FAMILIES, Layout
 from rlnas.spaces import Limits
 
 Array = NDArray[np.float32]
-Observation = dict[str, NDArray[np.generic]]
 
 
 def observe(

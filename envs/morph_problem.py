@@ -1,15 +1,15 @@
-"""What an environment is about: a space, the service that evaluates, and the reward."""
+"""Editing as a problem: a space of edits, the service that evaluates networks, and the reward."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from statistics import fmean
-from typing import Any
 
-from rlnas.envs.episode import Episode
+from rlnas.envs.morph_episode import MorphEpisode
+from rlnas.envs.protocols import Late, Outcome
 from rlnas.errors import ConfigError
 from rlnas.evaluation import (
     Candidate,
@@ -23,37 +23,13 @@ from rlnas.evaluation import (
     evaluate_start,
     full,
 )
+from rlnas.layout import Layout
 from rlnas.network import Network
 from rlnas.rewards import Reference, Reward
 from rlnas.spaces import MorphSpace
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an ended episode is worth."""
-
-    reward: float
-    info: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Late:
-    """An ended episode whose evaluation is still in work.
-
-    Attributes:
-        number: Under which it will arrive.
-        episode: The episode.
-        start_id: What it started from.
-        seed: Of its evaluation.
-    """
-
-    number: int
-    episode: Episode
-    start_id: str
-    seed: int
-
-
-class Problem:
+class MorphProblem:
     """Turns ended episodes into rewards; the start network is made and judged when the first one ends.
 
     Args:
@@ -92,6 +68,25 @@ class Problem:
         self.on_result: OnResult | None = None
         self._promoted: str | None = None
         self._late: dict[int, Late] = {}
+
+    @property
+    def layout(self) -> Layout:
+        """Sizes of observations and actions."""
+        return self.space.layout
+
+    @property
+    def max_steps(self) -> int:
+        """Edits of an episode at most."""
+        return self.space.max_steps
+
+    @property
+    def origin(self) -> str:
+        """Key of the architecture that episodes start from."""
+        return self.space.start.key
+
+    def begin(self) -> MorphEpisode:
+        """An episode at the start network."""
+        return MorphEpisode(self.space)
 
     @property
     def start_id(self) -> str:
@@ -186,11 +181,11 @@ class Problem:
             self.space = replace(self.space, start=self.service.starts.get(start_id).graph)
         self._promoted = start_id
 
-    def candidate(self, episode: Episode) -> Candidate:
+    def candidate(self, episode: MorphEpisode) -> Candidate:
         """The network that an episode made."""
         return Candidate(episode.graph, self.start_id, tuple(episode.edits))
 
-    def score(self, episodes: Sequence[Episode], *, seed: int) -> list[Outcome]:
+    def score(self, episodes: Sequence[MorphEpisode], *, seed: int) -> list[Outcome]:
         """Evaluate the networks of ended episodes together.
 
         A network over a limit, which only illegal actions can leave an episode with, is not trained.
@@ -205,7 +200,7 @@ class Problem:
         ]
 
     def score_early(
-        self, episodes: Sequence[Episode], *, seed: int, lag: int
+        self, episodes: Sequence[MorphEpisode], *, seed: int, lag: int
     ) -> tuple[list[Outcome | Late], list[tuple[int, Outcome]]]:
         """Like `score`, but up to ``lag`` evaluations, of this batch and earlier ones, may still be in work in the end.
 
@@ -265,7 +260,7 @@ class Problem:
     def _evaluate(self, service: Service | Layer, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
         return service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
-    def _outcome(self, episode: Episode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
+    def _outcome(self, episode: MorphEpisode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         reward = self.reward_for(metrics)
         value = reward(metrics)

@@ -1,14 +1,15 @@
-"""One episode as a pure state machine on graphs: no tensors, no evaluation."""
+"""An episode of edits as a pure state machine on graphs: no tensors, no evaluation."""
 
 from __future__ import annotations
 
-from rlnas.envs.observation import Observation, observe
+from rlnas.envs.morph_observation import observe
+from rlnas.envs.protocols import Observation
 from rlnas.graph import Graph, Site
 from rlnas.layout import STOP
 from rlnas.spaces import Legal, MorphSpace
 
 
-class Episode:
+class MorphEpisode:
     """The edits made so far, and what may follow.
 
     Attributes:

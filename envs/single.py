@@ -1,0 +1,143 @@
+"""The single environment: one episode of any problem, as Gymnasium wants it."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
+
+from rlnas.envs.protocols import Episode, Observation, Problem
+from rlnas.envs.spaces import action_space, observation_space
+from rlnas.errors import SpaceError
+
+P = TypeVar("P")
+
+
+def given_or_made(problem: P | None, make: Callable[..., P], settings: dict[str, Any]) -> P:
+    """The problem that was given, or one made from settings.
+
+    Raises:
+        SpaceError: If both are given.
+    """
+    if problem is None:
+        return make(**settings)
+    if settings:
+        raise SpaceError(f"give either a problem or its settings, not both: {', '.join(settings)}")
+    return problem
+
+
+class EpisodeEnv(gym.Env[Observation, np.int64]):
+    """Plays the episodes of a problem, one after the other.
+
+    Args:
+        problem: Where episodes come from, and what scores them.
+        seed: Seed of evaluations until `reset` gives one.
+        render_mode: ``"ansi"`` makes `render` return text.
+
+    Raises:
+        SpaceError: If the render mode is not known.
+    """
+
+    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (gymnasium's own form)
+
+    def __init__(self, problem: Problem, *, seed: int, render_mode: str | None) -> None:
+        if render_mode not in (None, "ansi"):
+            raise SpaceError(f"render_mode={render_mode!r} is not known; use 'ansi' or None")
+        self.problem = problem
+        self.render_mode = render_mode
+        self.observation_space: gym.Space[Any] = observation_space(problem.layout)
+        self.action_space = action_space(problem.layout)
+        self._evaluation_seed = seed
+        self._episode: Episode = problem.begin()
+
+    @property
+    def max_steps(self) -> int:
+        """Steps in an episode at most."""
+        return self.problem.max_steps
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self._evaluation_seed = seed
+        self._episode = self.problem.begin()
+        return self._episode.observe(), {}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        over: bool = self._episode.ended
+        if over:
+            raise ResetNeeded("the episode has ended; call reset() first")
+        legal = self._episode.step(int(action))
+        info: dict[str, Any] = {"illegal_action": not legal}
+        reward = 0.0
+        if self._episode.ended:
+            outcome = self.problem.score([self._episode], seed=self._evaluation_seed)[0]
+            reward, info = outcome.reward, info | outcome.info
+        return self._episode.observe(), reward, self._episode.ended, False, info
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """True where an action is legal, shape (actions,)."""
+        mask = np.zeros(self.problem.layout.n_actions, dtype=np.bool_)
+        mask[list(self._episode.legal().actions)] = True
+        return mask
+
+    def render(self) -> str | None:
+        """The present state as a table."""
+        return None if self.render_mode is None else self._text()
+
+    @abstractmethod
+    def _text(self) -> str:
+        """The present state as text."""
+
+    def close(self) -> None:
+        self.problem.close()
+
+    # ------------------------------------------------------------------------------------- states and reproduction
+
+    def state(self) -> str:
+        """The episode as JSON: (start, seed, actions)."""
+        actions = [int(a) for a in self._episode.actions]
+        return json.dumps({"start": self.problem.origin, "seed": self._evaluation_seed, "actions": actions})
+
+    def restore(self, state: str) -> Observation:
+        """Go to a state that `state` gave; nothing is evaluated.
+
+        Raises:
+            SpaceError: If the state belongs to another start or space.
+        """
+        data = json.loads(state)
+        if data["start"] != self.problem.origin:
+            raise SpaceError("the state belongs to another start")
+        self._evaluation_seed = int(data["seed"])
+        self._episode = self.problem.begin()
+        for action in data["actions"]:
+            self._episode.step(action)
+        return self._episode.observe()
+
+    def fork(self) -> Self:
+        """An independent environment in the same state, sharing the problem and its results."""
+        twin = type(self)(problem=self.problem, seed=self._evaluation_seed, render_mode=self.render_mode)
+        twin.restore(self.state())
+        return twin
+
+    def replay(self, record: dict[str, Any]) -> tuple[float, dict[str, Any]]:
+        """Play an episode again from its record, ``seed`` and ``actions`` as in ``info``.
+
+        Returns:
+            Its reward and last info.
+        """
+        self.reset(seed=int(record["seed"]))
+        reward = 0.0
+        info: dict[str, Any] = {}
+        for action in record["actions"]:
+            _, reward, ended, _, info = self.step(np.int64(action))
+            if ended:
+                break
+        return reward, info

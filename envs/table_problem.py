@@ -1,0 +1,177 @@
+"""A table as a problem: what is decided is looked up, nothing is trained and no graph is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rlnas.envs.decision_episodes import BuildEpisode, EditEpisode, Rules
+from rlnas.envs.protocols import Late, Outcome
+from rlnas.errors import ConfigError, SpaceError, unknown_name
+from rlnas.layout import Layout
+from rlnas.rewards import COSTS
+from rlnas.spaces import Choice, DecisionSpace, Feasible
+
+FORMS: Final = ("build", "edit")
+"""Kinds of episodes."""
+
+
+class TableProblem:
+    """Scores of all assignments of a space of decisions, in an array.
+
+    Args:
+        space: The decisions.
+        scores: What each assignment is paid, of the space's shape or flat; not a number where that is not known.
+        form: ``"build"`` takes one decision after the other, ``"edit"`` changes some of those of ``start``.
+        allowed: True for the assignments that meet the limits; by default all do.
+        limits: Those limits in words.
+        start: Choices that episodes of the form ``"edit"`` begin with, by decision; by default the first of each.
+        max_steps: Changes in such an episode; by default as many as there are decisions.
+        columns: What else is known of each assignment, such as ``accuracy`` or ``latency_ms``: goes into records.
+        hidden: What only those may know who judge a search in the end, such as test accuracy: goes nowhere.
+
+    Attributes:
+        rules: What may be done in an episode.
+        scores: The scores, an array over the space.
+        columns: The columns, arrays over the space.
+        hidden: The hidden columns, arrays over the space.
+        queried: Numbers of the assignments that were looked up.
+
+    Raises:
+        ConfigError: If the form is not known, or ``start`` or ``max_steps`` is given where it does nothing.
+        LimitError: If nothing meets the limits, or not within ``max_steps`` changes of the start.
+        SpaceError: If an array or the start does not fit the space.
+    """
+
+    def __init__(
+        self,
+        space: DecisionSpace,
+        scores: ArrayLike,
+        *,
+        form: str = "build",
+        allowed: ArrayLike | None = None,
+        limits: str = "the limits",
+        start: Mapping[str, Choice] | None = None,
+        max_steps: int | None = None,
+        columns: Mapping[str, ArrayLike] | None = None,
+        hidden: Mapping[str, ArrayLike] | None = None,
+    ) -> None:
+        if form not in FORMS:
+            raise ConfigError(unknown_name("form", form, FORMS))
+        if form == "build" and (start is not None or max_steps is not None):
+            raise ConfigError("start and max_steps are for form='edit'; form='build' takes every decision once")
+        if max_steps is not None and max_steps < 1:
+            raise ConfigError(f"max_steps={max_steps}; an episode needs at least 1 change")
+        self.form = form
+        self.scores: NDArray[np.float64] = space.array(np.asarray(scores, dtype=np.float64), what="scores")
+        if not np.isfinite(self.scores).any():
+            raise SpaceError("none of the scores is a number")
+        self.columns = {name: space.array(values, what=name) for name, values in (columns or {}).items()}
+        self.hidden = {name: space.array(values, what=name) for name, values in (hidden or {}).items()}
+        self.limits = limits
+        begin = () if form == "build" else (0,) * len(space) if start is None else space.from_choices(start)
+        self.rules = Rules(Feasible(space, allowed), len(space) if max_steps is None else max_steps, begin)
+        self.queried: set[int] = set()
+
+    @property
+    def space(self) -> DecisionSpace:
+        """The decisions."""
+        return self.rules.space
+
+    @property
+    def feasible(self) -> Feasible:
+        """The assignments that meet the limits."""
+        return self.rules.feasible
+
+    @property
+    def layout(self) -> Layout:
+        """Sizes of observations and actions."""
+        return self.space.layout
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of an episode."""
+        return self.rules.max_steps
+
+    @cached_property
+    def failure_reward(self) -> float:
+        """Reward of what breaks a limit or has no score: 0, or the lowest score if that is below."""
+        return min(0.0, float(np.nanmin(self.scores)))
+
+    @cached_property
+    def origin(self) -> str:
+        """Hash of the decisions, the limits and where episodes begin."""
+        words = [(d.name, d.choices) for d in self.space.decisions]
+        rules = json.dumps([self.form, words, self.rules.start, self.max_steps])
+        return hashlib.blake2b(rules.encode() + self.feasible.allowed.tobytes(), digest_size=16).hexdigest()
+
+    def begin(self) -> BuildEpisode | EditEpisode:
+        """A new episode."""
+        return BuildEpisode(self.rules) if self.form == "build" else EditEpisode(self.rules)
+
+    def score(self, episodes: Sequence[BuildEpisode | EditEpisode], *, seed: int) -> list[Outcome]:
+        """Look up what ended episodes chose; the same whatever the seed."""
+        return [self._outcome(episode, seed) for episode in episodes]
+
+    def score_early(
+        self, episodes: Sequence[BuildEpisode | EditEpisode], *, seed: int, lag: int
+    ) -> tuple[list[Outcome | Late], list[tuple[int, Outcome]]]:
+        """A table never lets anyone wait.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"lag={lag} does nothing where rewards are looked up in a table")
+
+    def finish(self) -> list[Outcome]:
+        """Nothing is late."""
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _outcome(self, episode: BuildEpisode | EditEpisode, seed: int) -> Outcome:
+        chosen = episode.assignment
+        choices = self.space.choices(chosen)
+        reward, status = self.failure_reward, "infeasible"
+        reason: str | None = None
+        known: dict[str, Any] = dict.fromkeys(("accuracy", *self.columns))
+        if len(chosen) < len(self.space):
+            reason = f"illegal actions left {len(self.space) - len(chosen)} decisions open"
+        elif not self.feasible.meets(chosen):
+            reason = f"does not meet {self.limits}"
+        else:
+            score = float(self.scores[chosen])
+            self.queried.add(self.space.number(chosen))
+            status, reason = ("failed", "the table has no score for it") if np.isnan(score) else ("ok", None)
+            reward = self.failure_reward if status == "failed" else score
+            known |= {name: column[chosen].item() for name, column in self.columns.items()}
+        key = ",".join(f"{name}={choice}" for name, choice in choices.items())
+        record = {
+            **known,
+            "reward": reward,
+            "status": status,
+            "reason": reason,
+            "cached": False,
+            "graph_key": key,
+            "cache_key": key,
+            "start_id": self.origin,
+            "choices": choices,
+            "operators": [f"{name}={choice}" for name, choice in choices.items()],
+            "edits": [],
+            "seed": seed,
+        }
+        vector = {"score": reward} | {f"minus_{c}": -known[c] for c in COSTS if known.get(c) is not None}
+        info = {
+            "evaluation": record,
+            "reward_vector": vector if status == "ok" else None,
+            "actions": [int(a) for a in episode.actions],
+            "seed": seed,
+        }
+        return Outcome(reward, info)
