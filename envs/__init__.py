@@ -4,6 +4,7 @@ from rlnas.envs.build import BuildEnv, build_vector
 from rlnas.envs.make import make_problem
 from rlnas.envs.morph import MorphEnv, morph_vector
 from rlnas.envs.morph_problem import MorphProblem
+from rlnas.envs.nas_bench_201 import NASBench201Env, make_nas_bench_201, nas_bench_201_vector
 from rlnas.envs.protocols import Episode, Outcome, Problem
 from rlnas.envs.sb3 import EpisodeVecEnv
 from rlnas.envs.single import EpisodeEnv
@@ -22,10 +23,13 @@ __all__ = [
     "MorphEnv",
     "MorphProblem",
     "MorphVecEnv",
+    "NASBench201Env",
     "Outcome",
     "Problem",
     "TableProblem",
     "build_vector",
+    "make_nas_bench_201",
     "make_problem",
     "morph_vector",
+    "nas_bench_201_vector",
 ]

@@ -57,3 +57,8 @@ gymnasium.register(
     entry_point="rlnas.envs:BuildEnv",
     vector_entry_point="rlnas.envs:build_vector",
 )
+gymnasium.register(
+    id="rlnas/NASBench201-v0",
+    entry_point="rlnas.envs:NASBench201Env",
+    vector_entry_point="rlnas.envs:nas_bench_201_vector",
+)

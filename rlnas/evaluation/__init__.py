@@ -13,6 +13,7 @@ from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
 from rlnas.evaluation.layers import Layer, full
 from rlnas.evaluation.making import make_evaluator, make_layers, rank_by
 from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics
+from rlnas.evaluation.nas_bench_201 import CellTable, load_nas_bench_201
 from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.predicting import SurrogateEvaluator, SurrogateRanker
 from rlnas.evaluation.queue import JobLimits
@@ -41,6 +42,7 @@ __all__ = [
     "BACKENDS",
     "EVALUATORS",
     "Candidate",
+    "CellTable",
     "Entry",
     "Evaluation",
     "Evaluator",
@@ -76,6 +78,7 @@ __all__ = [
     "evaluate_control",
     "evaluate_start",
     "full",
+    "load_nas_bench_201",
     "make_evaluator",
     "make_executor",
     "make_layers",

@@ -3,7 +3,7 @@
 from rlnas.spaces.decisions import Assignment, Choice, Decision, DecisionSpace, Feasible
 from rlnas.spaces.limits import Limits, LimitSetting
 from rlnas.spaces.morph import Legal, MorphSpace, Variant
-from rlnas.spaces.nas_bench_201 import nas_bench_201, nas_bench_201_blocks
+from rlnas.spaces.nas_bench_201 import cell_text, nas_bench_201, nas_bench_201_blocks, nas_bench_201_space
 from rlnas.spaces.start import conv_stages
 from rlnas.spaces.variants import DEFAULT_VARIANTS, TRANSFORMER_VARIANTS, default_variants
 
@@ -20,8 +20,10 @@ __all__ = [
     "Limits",
     "MorphSpace",
     "Variant",
+    "cell_text",
     "conv_stages",
     "default_variants",
     "nas_bench_201",
     "nas_bench_201_blocks",
+    "nas_bench_201_space",
 ]

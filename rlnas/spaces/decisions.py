@@ -148,7 +148,7 @@ class DecisionSpace:
         return tuple(int(generator.integers(choices)) for choices in self.shape)
 
     def array(self, values: ArrayLike, *, what: str) -> NDArray[Any]:
-        """Values of all assignments as an array over the space, a copy that cannot be written to.
+        """Values of all assignments as an array over the space that cannot be written to.
 
         Args:
             values: Of the shape of the space, or flat.
@@ -159,13 +159,13 @@ class DecisionSpace:
         """
         if self.size > LARGEST:
             raise SpaceError(f"a space of {self.size:,} assignments is too large to be enumerated; {LARGEST:,} at most")
-        array = np.array(values)
+        array = values if isinstance(values, np.ndarray) and not values.flags.writeable else np.array(values)
         if array.shape not in (self.shape, (self.size,)):
             raise SpaceError(
                 f"{what}: an array of shape {array.shape} does not fit a space of shape {self.shape}; give that shape, "
                 f"or {self.size} values with the last decision changing fastest"
             )
-        array = array.reshape(self.shape)
+        array = array.reshape(self.shape)  # a view, whose flags are its own
         array.flags.writeable = False
         return array
 

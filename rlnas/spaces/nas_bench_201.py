@@ -8,11 +8,13 @@ References:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from rlnas.errors import SpaceError, unknown_name
 from rlnas.graph import Graph, Node, Shape
 from rlnas.graph.graph import complete
+from rlnas.spaces.decisions import Decision, DecisionSpace
 
 CELL_OPS: Final = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """What an edge of a cell may do, by the names of the benchmark."""
@@ -20,6 +22,17 @@ EDGES: Final = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """Edges of a cell in the benchmark's order: from one of its values to a later one."""
 
 Cell = tuple[str, ...]
+
+
+def nas_bench_201_space() -> DecisionSpace:
+    """The 15,625 cells: what each of `EDGES` does, named ``0->1`` and so on."""
+    return DecisionSpace(tuple(Decision(f"{i}->{j}", CELL_OPS) for i, j in EDGES))
+
+
+def cell_text(ops: Iterable[str]) -> str:
+    """The benchmark's notation of a cell from the operation on each of `EDGES`: the inverse of `parse_cell`."""
+    parts = iter(ops)
+    return "+".join("|" + "".join(f"{next(parts)}~{i}|" for i in range(j)) for j in (1, 2, 3))
 
 
 def parse_cell(text: str) -> Cell:
