@@ -12,14 +12,16 @@ from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, 
 from rlnas.controllers.evolution import Evolution
 from rlnas.controllers.local_search import LocalSearch
 from rlnas.controllers.logging import TrackerWriter, make_logger
-from rlnas.controllers.policies import SlotPolicy
+from rlnas.controllers.policies import MemoryPolicy, SlotPolicy
 from rlnas.controllers.ppo import PPO
 from rlnas.controllers.random_search import RandomSearch
+from rlnas.controllers.recurrent_ppo import RecurrentPPO
 from rlnas.controllers.reinforce import Reinforce
 from rlnas.errors import ConfigError, unknown_name
 
 CONTROLLERS: dict[str, type[PPO] | type[Reinforce] | type[RandomSearch] | type[LocalSearch] | type[Evolution]] = {
     "ppo": PPO,
+    "recurrent_ppo": RecurrentPPO,
     "reinforce": Reinforce,
     "random": RandomSearch,
     "local_search": LocalSearch,
@@ -35,8 +37,10 @@ __all__ = [
     "EvaluationCallback",
     "Evolution",
     "LocalSearch",
+    "MemoryPolicy",
     "PromoteCallback",
     "RandomSearch",
+    "RecurrentPPO",
     "Reinforce",
     "SlotPolicy",
     "TrackerWriter",
@@ -61,5 +65,6 @@ def make_controller(name: str, env: VecEnv, *, seed: int, arguments: dict[str, A
     policy_kwargs = arguments.get("policy_kwargs")
     if policy_kwargs is not None:
         reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")
-        check_arguments(SlotPolicy, policy_kwargs, of="policy_kwargs", reserved=reserved)
+        policy = getattr(chosen, "slot_policy", SlotPolicy)
+        check_arguments(policy, policy_kwargs, of="policy_kwargs", reserved=reserved)
     return chosen(env, seed=seed, **arguments)

@@ -21,9 +21,8 @@ def check_arguments(target: type, arguments: dict[str, Any], *, of: str, reserve
     Raises:
         ConfigError: Naming the first argument that is unknown or of the wrong type.
     """
-    constructor = vars(target)["__init__"]
-    hints = typing.get_type_hints(constructor)
-    known = set(inspect.signature(constructor).parameters) - {"self", *reserved}
+    hints = _parameters(target)
+    known = hints.keys() - {*reserved}
     for name, value in arguments.items():
         if not known:
             raise ConfigError(f"{of} takes no arguments, but {name!r} is given")
@@ -32,6 +31,17 @@ def check_arguments(target: type, arguments: dict[str, Any], *, of: str, reserve
         if not _fits(value, hints[name]):
             wanted = str(hints[name]) if isinstance(hints[name], types.UnionType) else hints[name].__name__
             raise ConfigError(f"{name}={value!r} of {of} has the wrong type: {wanted} is expected")
+
+
+def _parameters(target: type) -> dict[str, Any]:
+    """Parameters of a constructor with their types, and those of its base class where it passes others on by ``**``."""
+    constructor = vars(target).get("__init__")
+    if constructor is None:
+        return _parameters(target.__mro__[1])
+    hints = typing.get_type_hints(constructor)
+    kinds = {p.name: p.kind for p in inspect.signature(constructor).parameters.values() if p.name != "self"}
+    passed_on = _parameters(target.__mro__[1]) if inspect.Parameter.VAR_KEYWORD in kinds.values() else {}
+    return passed_on | {n: hints[n] for n, kind in kinds.items() if kind != inspect.Parameter.VAR_KEYWORD}
 
 
 def _fits(value: Any, hint: Any) -> bool:

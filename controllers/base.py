@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -117,6 +118,17 @@ def rollout_steps(env: VecEnv, n_steps: int | None) -> int:
     if steps < 1 or steps % length:
         raise ConfigError(f"n_steps={steps} must be a multiple of the episode's length, {length}")
     return steps
+
+
+def check_lock_step(buffer: RolloutBuffer, max_steps: int) -> None:
+    """Check that every episode of a rollout began and ended with the others.
+
+    Raises:
+        ConfigError: If one did not.
+    """
+    begins = np.arange(buffer.buffer_size) % max_steps == 0
+    if not np.array_equal(buffer.episode_starts, np.repeat(begins[:, None], buffer.n_envs, axis=1)):
+        raise ConfigError(LOCK_STEP)
 
 
 def check_positive(**values: float | None) -> None:

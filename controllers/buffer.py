@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
+
+from rlnas.controllers.policies.memory_policy import CHOICE
+
+NO_CHOICE: Final = "no step of the rollout had more than one legal action"
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,16 @@ class ChoiceBuffer(DictRolloutBuffer):
 
     An episode whose reward is late is held back, and enters the rollout in which the reward arrives, with the
     log-probabilities of the policy that played it.
+
+    Args:
+        min_deviation: Advantages are shifted and scaled to mean 0 and deviation 1 over the rollout, and never divided
+            by less than this; with None they are left as they are.
+        arguments: Those of Stable-Baselines3's buffer.
     """
+
+    def __init__(self, *arguments: Any, min_deviation: float | None = None, **named: Any) -> None:
+        self._min_deviation = min_deviation
+        super().__init__(*arguments, **named)
 
     _held: dict[int, Steps]
     _entering: list[Steps]
@@ -124,9 +137,7 @@ class ChoiceBuffer(DictRolloutBuffer):
             there = (self._legal_actions() > 1) & ~self._absent
             choices = np.flatnonzero(self.swap_and_flatten(there))
             entering = [(steps, np.flatnonzero(steps.legal_actions > 1)) for steps in self._entering]
-            assert len(choices) + sum(len(own) for _, own in entering) > 0, (
-                "no step of the rollout had more than one legal action"
-            )
+            assert len(choices) + sum(len(own) for _, own in entering) > 0, NO_CHOICE
             for name, entry in self.observations.items():
                 more = [steps.observations[name][own] for steps, own in entering]
                 self.observations[name] = np.concatenate([self.swap_and_flatten(entry)[choices], *more])
@@ -134,12 +145,79 @@ class ChoiceBuffer(DictRolloutBuffer):
                 kept = self.swap_and_flatten(getattr(self, name))[choices]
                 more = [getattr(steps, name)[own].reshape(-1, *kept.shape[1:]) for steps, own in entering]
                 setattr(self, name, np.concatenate([kept, *more]))
+            self.advantages = self._normalised(self.advantages)
             self.generator_ready = True
         order = np.random.permutation(len(self.actions))
         for begin in range(0, len(order), batch_size or len(order)):
             yield self._get_samples(order[begin : begin + (batch_size or len(order))])
 
+    def _normalised(self, advantages: NDArray[Any]) -> NDArray[Any]:
+        """The advantages of all choices of the rollout, shifted and scaled if so asked."""
+        if self._min_deviation is None:
+            return advantages
+        deviation = advantages.std(ddof=1) if advantages.size > 1 else 0.0
+        scaled: NDArray[Any] = (advantages - advantages.mean()) / max(deviation, self._min_deviation)
+        return scaled
+
     def _legal_actions(self) -> NDArray[Any]:
         """Number of legal actions of each step, shape (steps, episodes)."""
         counts: NDArray[Any] = self.observations["action_mask"].sum(axis=-1, dtype=np.int64)
         return counts
+
+
+class EpisodeBuffer(ChoiceBuffer):
+    """A `ChoiceBuffer` whose minibatches are whole episodes, for policies that remember.
+
+    Observations are those of every step, episode after episode; all else is that of the steps with a choice only, and
+    the entry `CHOICE` of the observations says which they are.
+
+    Args:
+        max_steps: Steps of every episode.
+    """
+
+    def __init__(self, *arguments: Any, max_steps: int, **named: Any) -> None:
+        self._max_steps = max_steps
+        super().__init__(*arguments, **named)
+
+    def get(self, batch_size: int | None = None) -> Generator[DictRolloutBufferSamples, None, None]:  # type: ignore[override]
+        """Minibatches of whole episodes, in random order.
+
+        Args:
+            batch_size: Steps in one minibatch, a multiple of ``max_steps``; all by default.
+        """
+        assert self.full, "the rollout is not complete"
+        if not self.generator_ready:
+            there = self._episodes(~self._absent).all(axis=1)
+            for name, entry in self.observations.items():
+                more = [steps.observations[name][None] for steps in self._entering]
+                self.observations[name] = np.concatenate([self._episodes(entry)[there], *more])
+            for name in ("actions", "values", "log_probs", "advantages", "returns"):
+                kept = self._episodes(getattr(self, name))[there]
+                more = [getattr(steps, name).reshape(1, *kept.shape[1:]) for steps in self._entering]
+                setattr(self, name, np.concatenate([kept, *more]))
+            chosen = self._legal_actions() > 1
+            assert chosen.any(), NO_CHOICE
+            self.advantages[chosen] = self._normalised(self.advantages[chosen])
+            self.generator_ready = True
+        choices = self._legal_actions() > 1
+        order = np.random.permutation(np.flatnonzero(choices.any(axis=1)))
+        size = (batch_size or choices.size) // self._max_steps
+        for begin in range(0, len(order), size):
+            yield self._whole(order[begin : begin + size], choices)
+
+    def _whole(self, episodes: NDArray[np.int64], choices: NDArray[np.bool_]) -> DictRolloutBufferSamples:
+        """The samples of some episodes."""
+        asked = choices[episodes]
+        observations = {n: self.to_torch(e[episodes].reshape(-1, *e.shape[2:])) for n, e in self.observations.items()}
+        return DictRolloutBufferSamples(
+            observations=observations | {CHOICE: self.to_torch(asked)},
+            actions=self.to_torch(self.actions[episodes][asked]),
+            old_values=self.to_torch(self.values[episodes][asked]),
+            old_log_prob=self.to_torch(self.log_probs[episodes][asked]),
+            advantages=self.to_torch(self.advantages[episodes][asked]),
+            returns=self.to_torch(self.returns[episodes][asked]),
+        )
+
+    def _episodes(self, entry: NDArray[Any]) -> NDArray[Any]:
+        """From (steps, environments, ...) to (episodes, steps of an episode, ...)."""
+        return np.swapaxes(entry, 0, 1).reshape(-1, self._max_steps, *entry.shape[2:])

@@ -12,11 +12,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from rlnas.controllers.base import Controller, check_positive, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.policies import SlotPolicy
-from rlnas.errors import ConfigError
 
 
 class PPO(Controller, stable_baselines3.PPO):
     """Stable-Baselines3's PPO, with a policy that masks illegal actions and an optimizer that sees only real choices.
+
+    The advantages of a rollout, not of each minibatch, are shifted and scaled, and never by more than
+    ``1 / min_deviation``: where all episodes went the same way, there is nothing but the critic's error to learn from.
 
     Args:
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.
@@ -31,7 +33,8 @@ class PPO(Controller, stable_baselines3.PPO):
         ent_coef: Weight of the entropy of the legal actions.
         vf_coef: Weight of the value's loss.
         max_grad_norm: Gradients are clipped to this norm.
-        normalize_advantage: Shift and scale the advantages of a minibatch to mean 0 and deviation 1.
+        normalize_advantage: Shift and scale the advantages of a rollout to mean 0 and deviation 1.
+        min_deviation: Advantages are never divided by less.
         target_kl: Stop an update early beyond 1.5 times this divergence.
         policy_kwargs: Further arguments of `SlotPolicy`.
 
@@ -43,6 +46,8 @@ class PPO(Controller, stable_baselines3.PPO):
     """
 
     name: ClassVar[str] = "ppo"
+    slot_policy: ClassVar[type[SlotPolicy]] = SlotPolicy
+    buffer: ClassVar[type[ChoiceBuffer]] = ChoiceBuffer
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class PPO(Controller, stable_baselines3.PPO):
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         normalize_advantage: bool = True,
+        min_deviation: float = 1e-3,
         target_kl: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
     ) -> None:
@@ -69,17 +75,16 @@ class PPO(Controller, stable_baselines3.PPO):
             batch_size=batch_size,
             n_epochs=n_epochs,
             clip_range=clip_range,
+            min_deviation=min_deviation,
         )
         steps = rollout_steps(env, n_steps)
         size = steps * env.num_envs if batch_size is None else batch_size
-        if size == 1 and normalize_advantage:
-            raise ConfigError("batch_size=1 leaves nothing to normalise the advantages by")
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "You have specified a mini-batch size"
             )  # a rollout has no fixed size here
             super().__init__(
-                SlotPolicy,
+                self.slot_policy,
                 env,
                 learning_rate=learning_rate,
                 n_steps=steps,
@@ -91,9 +96,10 @@ class PPO(Controller, stable_baselines3.PPO):
                 ent_coef=ent_coef,
                 vf_coef=vf_coef,
                 max_grad_norm=max_grad_norm,
-                normalize_advantage=normalize_advantage,
+                normalize_advantage=False,  # the buffer does
                 target_kl=target_kl,
-                rollout_buffer_class=ChoiceBuffer,
+                rollout_buffer_class=self.buffer,
+                rollout_buffer_kwargs={"min_deviation": min_deviation if normalize_advantage else None},
                 policy_kwargs=dict(policy_kwargs or {}),
                 seed=seed,
                 device="cpu",

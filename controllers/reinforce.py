@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from rlnas.controllers.base import LOCK_STEP, Controller, check_positive, episode_steps, rollout_steps
+from rlnas.controllers.base import Controller, check_lock_step, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.policies import SlotPolicy
-from rlnas.errors import ConfigError
+from rlnas.errors import ConfigError, unknown_name
 
 Returns = NDArray[np.float64]
+ADVANTAGES: Final = ("scaled", "difference", "rank")
 
 
 class Reinforce(Controller, OnPolicyAlgorithm):
     """The policy gradient of whole episodes, with the mean of past returns as baseline and no critic.
 
     One gradient step a rollout: the mean over episodes of advantage x log-probability, summed over those steps of the
-    episode at which there was a choice. An episode's advantage is its own return-to-go minus the baseline, over the
-    deviation of past returns. Baseline and deviation come from the returns of earlier rollouts only; those of the
-    present one enter after its gradient step.
+    episode at which there was a choice. An episode's advantage is its own, and what it is compared with comes from the
+    returns of earlier rollouts only; those of the present one enter after its gradient step.
+
+    ``advantage`` says how an episode's return R becomes its advantage:
+
+    - ``scaled``: (R - baseline) / deviation of past returns.
+    - ``difference``: R - baseline.
+    - ``rank``: from -1 to 1, the share of the last ``history`` returns that are lower less the share that are higher;
+      it does not mind how rewards are scaled, nor a few that are far out. Before any, the baseline is the one to beat.
 
     Args:
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.
@@ -40,10 +49,13 @@ class Reinforce(Controller, OnPolicyAlgorithm):
             relative to it.
         initial_deviation: Deviation of returns assumed in the first rollout.
         min_deviation: Advantages are never divided by less: the noise of a reward, or less.
+        advantage: ``scaled``, ``difference`` or ``rank``.
+        clip_advantage: With it, advantages lie within so much of 0.
+        history: Past returns that ranks are taken among.
         policy_kwargs: Further arguments of `SlotPolicy`.
 
     Raises:
-        ConfigError: If ``n_steps`` is no multiple of the episode's length.
+        ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
 
     References:
         Williams, Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning, 1992.
@@ -51,6 +63,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
     """
 
     name: ClassVar[str] = "reinforce"
+    slot_policy: ClassVar[type[SlotPolicy]] = SlotPolicy
 
     def __init__(
         self,
@@ -65,6 +78,9 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         initial_baseline: float = 1.0,
         initial_deviation: float = 0.3,
         min_deviation: float = 0.05,
+        advantage: str = "scaled",
+        clip_advantage: float | None = None,
+        history: int = 100,
         policy_kwargs: dict[str, Any] | None = None,
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
@@ -72,7 +88,11 @@ class Reinforce(Controller, OnPolicyAlgorithm):
             learning_rate=learning_rate,
             initial_deviation=initial_deviation,
             min_deviation=min_deviation,
+            clip_advantage=clip_advantage,
+            history=history,
         )
+        if advantage not in ADVANTAGES:
+            raise ConfigError(unknown_name("advantage", advantage, ADVANTAGES))
         if not 0.0 <= baseline_decay < 1.0:
             raise ConfigError(f"baseline_decay={baseline_decay} must lie in [0, 1)")
         self.max_steps = episode_steps(env)
@@ -80,8 +100,10 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         self.min_deviation = min_deviation
         self.baseline = initial_baseline
         self.variance = initial_deviation**2
+        self.advantage, self.clip_advantage = advantage, clip_advantage
+        self.history: deque[float] = deque(maxlen=history)
         super().__init__(
-            SlotPolicy,
+            self.slot_policy,
             env,
             learning_rate=learning_rate,
             n_steps=rollout_steps(env, n_steps),
@@ -130,26 +152,36 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         return max(math.sqrt(self.variance), self.min_deviation)
 
     def state(self) -> dict[str, Any]:
-        """Baseline and variance of past returns."""
-        return {"baseline": self.baseline, "variance": self.variance}
+        """Baseline, variance and the last of past returns."""
+        return {"baseline": self.baseline, "variance": self.variance, "history": list(self.history)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up baseline and variance."""
+        """Take up what `state` gave."""
         self.baseline, self.variance = float(state["baseline"]), float(state["variance"])
+        self.history.extend(map(float, state["history"]))
 
     def _loss(self, log_prob: Tensor, entropy: Tensor, returns: Tensor, *, n_episodes: int) -> Tensor:
         """Scalar loss of the steps (T,) with a choice."""
-        advantages = (returns - self.baseline) / self.deviation
+        advantages = self._advantages(returns)
         loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.ent_coef * entropy.mean()
         return loss
+
+    def _advantages(self, returns: Tensor) -> Tensor:
+        """Advantages (T,) of the steps from the returns of their episodes."""
+        if self.advantage == "rank":
+            past = torch.tensor(list(self.history) or [self.baseline], dtype=returns.dtype)
+            advantages = (returns[:, None] - past).sign().mean(dim=1)
+        else:
+            advantages = returns - self.baseline
+            if self.advantage == "scaled":
+                advantages = advantages / self.deviation
+        return advantages if self.clip_advantage is None else advantages.clip(-self.clip_advantage, self.clip_advantage)
 
     def _episode_returns(self) -> Returns:
         """Returns of the rollout's episodes, before the buffer is flattened."""
         buffer = self.rollout_buffer
         assert isinstance(buffer, ChoiceBuffer)
-        begins = np.arange(buffer.buffer_size) % self.max_steps == 0
-        if not np.array_equal(buffer.episode_starts, np.repeat(begins[:, None], buffer.n_envs, axis=1)):
-            raise ConfigError(LOCK_STEP)
+        check_lock_step(buffer, self.max_steps)
         returns: Returns = buffer.rewards.reshape(-1, self.max_steps, buffer.n_envs).sum(axis=1, dtype=np.float64)
         there, entering = buffer.episode_rewards
         known = there.reshape(-1, self.max_steps, buffer.n_envs).all(axis=1)
@@ -161,3 +193,4 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         spread = float(np.mean((returns - self.baseline) ** 2))
         self.baseline = keep * self.baseline + (1 - keep) * float(returns.mean())
         self.variance = keep * self.variance + (1 - keep) * spread
+        self.history.extend(returns.tolist())

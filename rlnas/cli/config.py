@@ -177,7 +177,7 @@ class ControllerSettings:
     """Who searches. A setting left at null is the controller's own default.
 
     Attributes:
-        name: ppo, reinforce, random, local_search or evolution.
+        name: ppo, recurrent_ppo, reinforce, random, local_search or evolution.
         n_envs: Episodes in one batch.
         learning_rate: Step size of the policy's optimizer.
         ent_coef: Weight of the entropy bonus.

@@ -22,15 +22,15 @@ NAMES = sorted(CONTROLLERS)
 BATCH = 30  # 10 episodes of 3 steps
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "ppo": {"batch_size": 7, "n_epochs": 2, "policy_kwargs": {"hidden_size": 8}},  # minibatches use NumPy's generator
-    "reinforce": {"baseline_decay": 0.5},
-    "random": {},
+    "recurrent_ppo": {"batch_size": 12, "n_epochs": 2},
+    "reinforce": {"baseline_decay": 0.5, "advantage": "rank"},
     "local_search": {"move": "first"},
     "evolution": {"population": 15, "sample": 3},
 }
 
 
 def make(name: str, env: Toy) -> Controller:
-    return quiet(make_controller(name, env, seed=5, arguments=ARGUMENTS[name]))
+    return quiet(make_controller(name, env, seed=5, arguments=ARGUMENTS.get(name, {})))
 
 
 def weights(controller: Controller) -> dict[str, torch.Tensor]:

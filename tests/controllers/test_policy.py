@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from rlnas.controllers import PPO, SlotPolicy, make_controller
-from rlnas.controllers.policies import NodeEncoder
+from rlnas.controllers import SlotPolicy, make_controller
+from rlnas.controllers.policies import ENCODERS
 from rlnas.errors import ConfigError
 from rlnas.layout import STOP
 from tests.controllers.toy import Toy
@@ -114,12 +116,20 @@ def test_an_empty_mask_is_refused() -> None:
                 call(observation)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("critic", [False, True])
-def test_every_parameter_gets_a_gradient(cell: str, bidirectional: bool, critic: bool) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"cell": "gru"},
+        {"bidirectional": False, "critic": False},
+        {"layers": 2, "head_size": 0, "tanh_constant": 2.0, "temperature": 3.0},
+        {"encoder": "attention"},
+        {"encoder": "graph"},
+    ],
+)
+def test_every_parameter_gets_a_gradient(settings: dict[str, Any]) -> None:
     env = Toy()
-    policy = make_policy(env, cell=cell, bidirectional=bidirectional, critic=critic)
+    policy = make_policy(env, **settings)
+    critic = settings.get("critic", True)
     observation = tensors(env.reset())
     actions = torch.arange(env.num_envs)  # STOP and some pairs
     values, log_prob, _ = policy.evaluate_actions(observation, actions)
@@ -151,10 +161,12 @@ def test_begins_nearly_uniform_and_stop_bias_shifts_stop() -> None:
     assert odds == pytest.approx(np.exp(2.0), rel=0.1)
 
 
-def test_one_policy_serves_networks_of_any_depth() -> None:
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_one_policy_serves_networks_of_any_depth(encoder: str) -> None:
     small, large = Toy(slots=4, nodes=4), Toy(slots=40, nodes=4)
-    policy = make_policy(small)
-    other = make_policy(large)
+    policy = make_policy(small, encoder=encoder)
+    other = make_policy(large, encoder=encoder)
+    sharpen(policy)
     other.load_state_dict(policy.state_dict())
     a, _ = policy.predict(small.reset(), deterministic=True)
     b, _ = other.predict(large.reset(), deterministic=True)
@@ -164,21 +176,6 @@ def test_one_policy_serves_networks_of_any_depth() -> None:
     torch.testing.assert_close(left, right[:, : left.shape[1]])
 
 
-def test_empty_slots_change_nothing() -> None:
-    encoder = NodeEncoder(n_features=5, n_context=2, embedding_size=4, hidden_size=3, cell="gru", bidirectional=True)
-    nodes = torch.randn(2, 7, 5)
-    mask = torch.tensor([[1.0] * 3 + [0.0] * 4, [1.0] * 7])
-    context = torch.randn(2, 2)
-    before, pooled = encoder(nodes, mask, context)
-    nodes[0, 3:] = 9.0
-    after, pooled_after = encoder(nodes, mask, context)
-    torch.testing.assert_close(before, after)
-    torch.testing.assert_close(pooled, pooled_after)
-    assert (after[0, 3:] == 0).all()
-    nodes[0, 2] = 9.0
-    assert not torch.allclose(encoder(nodes, mask, context)[0][0, 0], before[0, 0])  # the RNN reads backward too
-
-
 def test_one_observation_without_batch() -> None:
     env = Toy()
     policy = make_policy(env)
@@ -186,8 +183,50 @@ def test_one_observation_without_batch() -> None:
     assert action.shape == ()
 
 
-def test_unknown_cell() -> None:
-    with pytest.raises(ConfigError, match=r"unknown cell 'gro'\. Did you mean 'gru'"):
-        make_controller("ppo", Toy(), seed=0, arguments={"policy_kwargs": {"cell": "gro"}})
-    with pytest.raises(ConfigError, match="hidden_size=0"):
-        PPO(Toy(), seed=0, policy_kwargs={"hidden_size": 0})
+def test_temperature_and_tanh_by_hand() -> None:
+    """Logits are c tanh(z / T), so the odds of two actions follow from what the heads give."""
+    env, settings = Toy(), {"tanh_constant": 2.5, "temperature": 5.0}
+    plain, shaped = make_policy(env), make_policy(env, **settings)
+    sharpen(plain)
+    shaped.load_state_dict(plain.state_dict())
+    observation = tensors(env.reset())
+    before, after = (p.get_distribution(observation).distribution.logits[0, [STOP, 1, 2]] for p in (plain, shaped))
+    stop = plain.stop_head(plain._encode(observation)[1])[0].item()  # log-probabilities are scores but for a constant
+    scores = (before - before[0]).detach().numpy() + stop
+    wanted = 2.5 * np.tanh(scores / 5.0)
+    assert np.ptp(scores) > 1.0  # or nothing is tested
+    np.testing.assert_allclose((after - after[0]).detach().numpy(), wanted - wanted[0], atol=1e-5)
+
+
+def test_initial_range() -> None:
+    policy = make_policy(Toy(), init_range=0.08, stop_bias=2.0)
+    for name, parameter in policy.named_parameters():
+        if name == "stop_head.2.bias":
+            assert parameter.item() == 2.0
+        else:
+            assert parameter.abs().max() <= 0.08, name
+            assert parameter.numel() < 30 or parameter.abs().max() > 0.06, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"cell": "gro"}, r"unknown cell 'gro'\. Did you mean 'gru'"),
+        ({"encoder": "atention"}, r"unknown encoder 'atention'\. Did you mean 'attention'"),
+        ({"heads": 2}, "the encoder 'recurrent' does not take 'heads', only: bidirectional, cell, layers"),
+        ({"encoder": "graph", "cell": "gru"}, "the encoder 'graph' does not take 'cell', only: layers"),
+        ({"encoder": "attention", "hidden_size": 30}, "hidden_size=30 .* a multiple of heads=4"),
+        ({"hidden_size": 0}, "hidden_size=0"),
+        ({"embedding_size": 0}, "embedding_size=0"),
+        ({"layers": 0}, "layers=0"),
+        ({"encoder": "attention", "heads": 0}, "heads=0"),
+        ({"head_size": -1}, "head_size=-1"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"tanh_constant": -1.0}, "tanh_constant=-1.0"),
+        ({"init_range": 0.0}, "init_range=0.0"),
+    ],
+)
+def test_settings_that_cannot_be_get_one_clear_line(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match) as caught:
+        make_controller("ppo", Toy(), seed=0, arguments={"policy_kwargs": settings})
+    assert "\n" not in str(caught.value)

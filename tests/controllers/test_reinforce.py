@@ -37,6 +37,52 @@ def test_advantages_are_never_blown_up() -> None:
     assert controller.deviation == 0.05
 
 
+def test_advantages_by_hand() -> None:
+    returns = torch.tensor([0.5, 1.0, 2.0, 9.0])
+    difference = make(Toy(), advantage="difference", initial_baseline=1.5, initial_deviation=0.1)
+    assert difference._advantages(returns).tolist() == pytest.approx([-1.0, -0.5, 0.5, 7.5])
+    clipped = make(Toy(), initial_baseline=1.5, initial_deviation=0.5, clip_advantage=1.5)
+    assert clipped._advantages(returns).tolist() == pytest.approx([-1.5, -1.0, 1.0, 1.5])
+
+
+def test_rank_by_hand() -> None:
+    """Among past returns 1, 1, 2, 3: lower minus higher, over four; before any, above or below the baseline."""
+    controller = make(Toy(), advantage="rank", initial_baseline=1.0, history=4)
+    returns = torch.tensor([0.5, 1.0, 2.5, 1e6])
+    assert controller._advantages(returns).tolist() == [-1.0, 0.0, 1.0, 1.0]
+    controller._remember(np.array([7.0, 7.0, 1.0]))
+    controller._remember(np.array([1.0, 2.0, 3.0]))  # of the first three only the last is kept
+    assert controller._advantages(returns).tolist() == [-1.0, -0.5, 0.5, 1.0]
+
+
+def test_rank_does_not_mind_scale() -> None:
+    def play(scale: float) -> list[list[int]]:
+        env = Toy(noise=0.1)
+        worth = env.worth
+        env.worth = lambda taken: scale * worth(taken)  # type: ignore[method-assign]
+        make(env, advantage="rank", initial_baseline=scale).learn(150)
+        return [taken for taken, _ in env.played]
+
+    assert play(1.0) == play(1000.0)
+
+
+def test_ranks_never_see_the_present_batch() -> None:
+    env = Toy()
+    controller = make(env, advantage="rank", initial_baseline=1.0)
+    used: list[list[float]] = []
+    advantages = controller._advantages
+
+    def spy(returns: Tensor) -> Tensor:
+        used.append(list(controller.history))
+        return advantages(returns)
+
+    controller._advantages = spy  # type: ignore[method-assign]
+    controller.learn(30 * 3)
+    rewards = [reward for _, reward in env.played]
+    assert [len(past) for past in used] == [0, 10, 20]
+    assert used[2] == pytest.approx(rewards[:20])
+
+
 def replayed_loss(controller: Reinforce, policy: Any, env: Toy, *, baseline: float, deviation: float) -> Tensor:
     """The loss of the last batch from scratch: from the list of episodes played, one step at a time."""
     batch = env.played[-env.num_envs :]
