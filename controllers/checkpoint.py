@@ -46,7 +46,8 @@ def save(controller: Controller, folder: str | Path, *, extra: dict[str, Any] | 
         {
             "controller": controller.name,
             "arguments": controller.arguments,
-            "environment": _sizes(controller.env),
+            "environment": sizes(controller.env),
+            "variants": variants(controller.env),
             "num_timesteps": controller.num_timesteps,
             "n_updates": controller._n_updates,
             "numpy": _numpy_document(),
@@ -71,13 +72,13 @@ def load(folder: str | Path, env: VecEnv, *, expect: type[Controller] = Controll
     """
     from rlnas.controllers import CONTROLLERS
 
-    document, tensors = _read(Path(folder))
+    document, tensors = read(Path(folder))
     name = document["controller"]
     if name not in CONTROLLERS or not issubclass(CONTROLLERS[name], expect):
         raise StoreError(f"the checkpoint {folder} holds the controller {name!r}, which is not the one asked for")
-    sizes = _sizes(env)
-    if document["environment"] != sizes:
-        raise StoreError(f"the checkpoint {folder} is for an environment of {document['environment']}, not {sizes}")
+    here = sizes(env)
+    if document["environment"] != here:
+        raise StoreError(f"the checkpoint {folder} is for an environment of {document['environment']}, not {here}")
     try:
         controller = CONTROLLERS[name](env, **document["arguments"])
         _restore(controller, document, tensors)
@@ -92,8 +93,45 @@ def read_extra(folder: str | Path) -> dict[str, Any]:
     Raises:
         StoreError: If the checkpoint cannot be read or is damaged.
     """
-    extra: dict[str, Any] = _read(Path(folder))[0]["extra"]
+    extra: dict[str, Any] = read(Path(folder))[0]["extra"]
     return extra
+
+
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The document and the tensors of a checkpoint.
+
+    Raises:
+        StoreError: If it cannot be read or is damaged.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise StoreError(f"{folder} is no checkpoint: it has no file {FILE}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
+    if metadata.get("format") != FORMAT:
+        raise StoreError(f"the checkpoint {path} is of the format {metadata.get('format')!r}, not {FORMAT!r}")
+    if metadata.get("digest") != _digest(metadata.get("document", ""), tensors):
+        raise StoreError(f"the checkpoint {path} is damaged: its content does not agree with its digest")
+    return json.loads(metadata["document"]), tensors
+
+
+def sizes(env: VecEnv) -> dict[str, int]:
+    """Number of episodes, and length of each entry of their observations."""
+    assert isinstance(env.observation_space, spaces.Dict)
+    lengths = {name: _length(space) for name, space in env.observation_space.spaces.items()}
+    return {"episodes": env.num_envs, **lengths}
+
+
+def variants(env: VecEnv) -> list[str] | None:
+    """Names of what can be done at a slot, in the order of the actions' numbers; None if the environment has none."""
+    try:
+        return [str(name) for name in env.get_attr("variants")[0]]
+    except AttributeError:
+        return None
 
 
 def _restore(controller: Controller, document: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -149,12 +187,6 @@ def _numpy_document() -> dict[str, Any]:
     return state | {"state": {"pos": state["state"]["pos"]}}
 
 
-def _sizes(env: VecEnv) -> dict[str, int]:
-    assert isinstance(env.observation_space, spaces.Dict)
-    lengths = {name: _length(space) for name, space in env.observation_space.spaces.items()}
-    return {"episodes": env.num_envs, **lengths}
-
-
 def _length(space: spaces.Space[Any]) -> int:
     assert space.shape is not None
     return math.prod(space.shape)
@@ -166,23 +198,6 @@ def _digest(document: str, tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    path = folder / FILE
-    if not path.is_file():
-        raise StoreError(f"{folder} is no checkpoint: it has no file {FILE}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"the checkpoint {path} is damaged: {str(error).splitlines()[0]}") from None
-    if metadata.get("format") != FORMAT:
-        raise StoreError(f"the checkpoint {path} is of the format {metadata.get('format')!r}, not {FORMAT!r}")
-    if metadata.get("digest") != _digest(metadata.get("document", ""), tensors):
-        raise StoreError(f"the checkpoint {path} is damaged: its content does not agree with its digest")
-    return json.loads(metadata["document"]), tensors
 
 
 def _write(path: Path, data: bytes) -> None:

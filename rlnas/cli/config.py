@@ -182,6 +182,9 @@ class ControllerSettings:
         learning_rate: Step size of the policy's optimizer.
         ent_coef: Weight of the entropy bonus.
         n_epochs: Passes over a rollout (ppo).
+        preset: Arguments of a published controller, such as zoph, enas or eas; what is given beside it goes before.
+        init_from: A run directory, or a checkpoint folder in one, whose policy's weights the controller begins with.
+        init_part: What is taken of them: policy, or encoder to leave out what depends on the actions.
         arguments: Further arguments of the controller.
     """
 
@@ -190,6 +193,9 @@ class ControllerSettings:
     learning_rate: float | None = None
     ent_coef: float | None = None
     n_epochs: int | None = None
+    preset: str | None = None
+    init_from: str | None = None
+    init_part: Literal["policy", "encoder"] = "policy"
     arguments: dict[str, Any] | None = None
 
 

@@ -17,9 +17,8 @@ from rlnas.cli.measuring import SEARCH, meter_of
 from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
-from rlnas.cli.stages import controller_arguments, last_offset, run_stage
+from rlnas.cli.stages import last_offset, make_searcher, run_stage
 from rlnas.cli.start import given_start, kept_start
-from rlnas.controllers import make_controller
 from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import LimitError
 from rlnas.evaluation import Candidate, Store
@@ -43,6 +42,8 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
     name = settings.run.name or (f"{stem}-{agent_run}" if agent_run else None)
     if settings.run.store is not None:
         plain["run"]["store"] = str(Path(settings.run.store).absolute())  # a run may be resumed from another folder
+    if settings.controller.init_from is not None:
+        plain["controller"]["init_from"] = str(Path(settings.controller.init_from).absolute())
     run = RunDirectory.create(settings.run.root, name, stem=stem, config=plain)
     if start is not None:
         start.save(run.start)
@@ -71,7 +72,7 @@ def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
     if lag:
         problem.check_lag()
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
-    make_controller(settings.controller.name, env, seed=settings.seed, arguments=controller_arguments(settings))
+    make_searcher(settings, env)
 
 
 def _recipe(settings: SearchSettings) -> dict[str, Any]:
@@ -191,7 +192,6 @@ def _search(
             run_stage(
                 stage,
                 name,
-                controller_arguments(settings) if stage == "controller" else {},
                 settings=settings,
                 run=run,
                 problem=problem,

@@ -8,12 +8,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from stable_baselines3.common.vec_env import VecEnv
+
 from rlnas.cli.candidates import candidate_of
 from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.promotion import Promoter
-from rlnas.controllers import make_controller
+from rlnas.controllers import Controller, arguments_of, make_controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.logging import make_logger
 from rlnas.envs import EpisodeVecEnv, MorphProblem
@@ -57,7 +59,26 @@ def controller_arguments(settings: SearchSettings) -> dict[str, Any]:
     """Arguments that the settings give the controller; what is null is left to its defaults."""
     chosen = settings.controller
     named = {"learning_rate": chosen.learning_rate, "ent_coef": chosen.ent_coef, "n_epochs": chosen.n_epochs}
-    return {name: value for name, value in named.items() if value is not None} | (chosen.arguments or {})
+    given = {name: value for name, value in named.items() if value is not None} | (chosen.arguments or {})
+    if chosen.preset is None:
+        return given
+    preset = arguments_of(chosen.preset, controller=chosen.name)
+    if given.get("policy_kwargs") is not None:
+        given["policy_kwargs"] = preset.get("policy_kwargs", {}) | given["policy_kwargs"]
+    return preset | given
+
+
+def make_searcher(settings: SearchSettings, env: VecEnv) -> Controller:
+    """The controller that the settings describe."""
+    chosen = settings.controller
+    return make_controller(
+        chosen.name,
+        env,
+        seed=settings.seed,
+        arguments=controller_arguments(settings),
+        init_from=chosen.init_from,
+        init_part=chosen.init_part,
+    )
 
 
 def batches(settings: SearchSettings) -> int:
@@ -68,7 +89,6 @@ def batches(settings: SearchSettings) -> int:
 def run_stage(
     stage: str,
     controller_name: str,
-    arguments: dict[str, Any],
     *,
     settings: SearchSettings,
     run: RunDirectory,
@@ -109,7 +129,11 @@ def run_stage(
         for problem_text in problems:
             progress.console.print(f"passed over a checkpoint: {problem_text}")
     else:
-        controller = make_controller(controller_name, env, seed=settings.seed, arguments=arguments)
+        controller = (
+            make_searcher(settings, env)
+            if main
+            else make_controller(controller_name, env, seed=settings.seed, arguments={})
+        )
     controller.set_logger(make_logger(StageTracker(tracker, stage, main=main), evaluations=lambda: counts.evaluations))
     progress.stage(controller_name, total, done=counts.evaluations, best=counts.best)
 
