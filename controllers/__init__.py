@@ -12,6 +12,7 @@ from rlnas.controllers.arguments import check_arguments
 from rlnas.controllers.base import Controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.evolution import Evolution
+from rlnas.controllers.imagination import Imagination
 from rlnas.controllers.local_search import LocalSearch
 from rlnas.controllers.logging import TrackerWriter, make_logger
 from rlnas.controllers.policies import MemoryPolicy, SlotPolicy
@@ -23,10 +24,13 @@ from rlnas.controllers.reinforce import Reinforce
 from rlnas.controllers.transfer import take_weights
 from rlnas.errors import ConfigError, unknown_name
 
-CONTROLLERS: dict[str, type[PPO] | type[Reinforce] | type[RandomSearch] | type[LocalSearch] | type[Evolution]] = {
+CONTROLLERS: dict[
+    str, type[PPO] | type[Reinforce] | type[Imagination] | type[RandomSearch] | type[LocalSearch] | type[Evolution]
+] = {
     "ppo": PPO,
     "recurrent_ppo": RecurrentPPO,
     "reinforce": Reinforce,
+    "imagination": Imagination,
     "random": RandomSearch,
     "local_search": LocalSearch,
     "evolution": Evolution,
@@ -41,6 +45,7 @@ __all__ = [
     "Controller",
     "EvaluationCallback",
     "Evolution",
+    "Imagination",
     "LocalSearch",
     "MemoryPolicy",
     "Preset",

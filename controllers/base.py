@@ -13,6 +13,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 from rlnas.errors import ConfigError
 
@@ -37,6 +38,14 @@ class Controller(BaseAlgorithm):
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what `state` gave."""
         assert not state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors that it remembers beside the policy and its optimizer, by names of their own."""
+        return {}
+
+    def restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+        assert not tensors
 
     def start_changed(self) -> None:
         """Forget what holds for the former start network only; episodes begin from another one from now on."""

@@ -104,6 +104,11 @@ class ChoiceBuffer(DictRolloutBuffer):
         """Steps that are there, shape (steps, episodes); and rewards of episodes that enter from earlier rollouts."""
         return ~self._absent, [steps.reward for steps in self._entering]
 
+    @property
+    def entering(self) -> list[Steps]:
+        """Episodes of earlier rollouts whose rewards have arrived."""
+        return list(self._entering)
+
     def compute_returns_and_advantage(self, last_values: torch.Tensor, dones: NDArray[np.bool_]) -> None:
         """GAE over the steps with a choice.
 

@@ -140,6 +140,8 @@ def _restore(controller: Controller, document: dict[str, Any], tensors: dict[str
     controller.ep_info_buffer = deque(document["episodes"], maxlen=controller._stats_window_size)
     controller.ep_success_buffer = deque(maxlen=controller._stats_window_size)
     controller.restore(document["state"])
+    own = {name.removeprefix("own."): tensor for name, tensor in tensors.items() if name.startswith("own.")}
+    controller.restore_tensors(own)
     policy = _policy(controller)
     if policy is not None:
         weights = {name.removeprefix("policy."): t for name, t in tensors.items() if name.startswith("policy.")}
@@ -163,6 +165,7 @@ def _policy(controller: Controller) -> ActorCriticPolicy | None:
 
 def _tensors(controller: Controller) -> dict[str, Tensor]:
     tensors = {"rng.torch": torch.get_rng_state(), "rng.numpy": torch.from_numpy(_numpy_state()["state"]["key"].copy())}
+    tensors |= {f"own.{name}": tensor for name, tensor in controller.tensors().items()}
     policy = _policy(controller)
     if policy is not None:
         tensors |= {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()}

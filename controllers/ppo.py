@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import stable_baselines3
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.controllers.base import Controller, check_positive, rollout_steps
+from rlnas.controllers.base import check_positive, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
+from rlnas.controllers.memory import Memory, MemorySettings, Remembering
 from rlnas.controllers.policies import SlotPolicy
 
 
-class PPO(Controller, stable_baselines3.PPO):
+class PPO(Remembering, stable_baselines3.PPO):
     """Stable-Baselines3's PPO, with a policy that masks illegal actions and an optimizer that sees only real choices.
 
     The advantages of a rollout, not of each minibatch, are shifted and scaled, and never by more than
@@ -37,6 +38,7 @@ class PPO(Controller, stable_baselines3.PPO):
         min_deviation: Advantages are never divided by less.
         target_kl: Stop an update early beyond 1.5 times this divergence.
         policy_kwargs: Further arguments of `SlotPolicy`.
+        memory: Settings of a memory of earlier episodes; see `MemorySettings`.
 
     Raises:
         ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
@@ -68,6 +70,7 @@ class PPO(Controller, stable_baselines3.PPO):
         min_deviation: float = 1e-3,
         target_kl: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
+        memory: dict[str, Any] | None = None,
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
@@ -77,6 +80,8 @@ class PPO(Controller, stable_baselines3.PPO):
             clip_range=clip_range,
             min_deviation=min_deviation,
         )
+        settings = MemorySettings.of(memory)
+        self.memory = None if settings is None else Memory(settings)
         steps = rollout_steps(env, n_steps)
         size = steps * env.num_envs if batch_size is None else batch_size
         with warnings.catch_warnings():
@@ -104,6 +109,12 @@ class PPO(Controller, stable_baselines3.PPO):
                 seed=seed,
                 device="cpu",
             )
+
+    def train(self) -> None:
+        """Update the policy on the rollout, and on remembered episodes."""
+        self.remember()
+        super().train()
+        self.learn_from_memory()
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
         """Let the rollout buffer hold back what is late, and take what arrived."""

@@ -14,8 +14,9 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from rlnas.controllers.base import Controller, check_lock_step, check_positive, episode_steps, rollout_steps
+from rlnas.controllers.base import check_lock_step, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
+from rlnas.controllers.memory import Memory, MemorySettings, Remembering
 from rlnas.controllers.policies import SlotPolicy
 from rlnas.errors import ConfigError, unknown_name
 
@@ -23,7 +24,7 @@ Returns = NDArray[np.float64]
 ADVANTAGES: Final = ("scaled", "difference", "rank")
 
 
-class Reinforce(Controller, OnPolicyAlgorithm):
+class Reinforce(Remembering, OnPolicyAlgorithm):
     """The policy gradient of whole episodes, with the mean of past returns as baseline and no critic.
 
     One gradient step a rollout: the mean over episodes of advantage x log-probability, summed over those steps of the
@@ -53,6 +54,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         clip_advantage: With it, advantages lie within so much of 0.
         history: Past returns that ranks are taken among.
         policy_kwargs: Further arguments of `SlotPolicy`.
+        memory: Settings of a memory of earlier episodes; see `MemorySettings`.
 
     Raises:
         ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
@@ -82,6 +84,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         clip_advantage: float | None = None,
         history: int = 100,
         policy_kwargs: dict[str, Any] | None = None,
+        memory: dict[str, Any] | None = None,
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
@@ -95,6 +98,8 @@ class Reinforce(Controller, OnPolicyAlgorithm):
             raise ConfigError(unknown_name("advantage", advantage, ADVANTAGES))
         if not 0.0 <= baseline_decay < 1.0:
             raise ConfigError(f"baseline_decay={baseline_decay} must lie in [0, 1)")
+        settings = MemorySettings.of(memory)
+        self.memory = None if settings is None else Memory(settings)
         self.max_steps = episode_steps(env)
         self.baseline_decay = baseline_decay
         self.min_deviation = min_deviation
@@ -128,6 +133,7 @@ class Reinforce(Controller, OnPolicyAlgorithm):
     def train(self) -> None:
         """One gradient step on the rollout, which enters the baseline only afterwards."""
         episode_returns = self._episode_returns()
+        self.remember()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         (batch,) = self.rollout_buffer.get()
@@ -145,6 +151,11 @@ class Reinforce(Controller, OnPolicyAlgorithm):
         self.logger.record("train/deviation", self.deviation)
         self.logger.record("train/n_updates", self._n_updates)
         self._remember(episode_returns)
+        self.learn_from_memory()
+
+    def expected_rewards(self, values: Tensor) -> Tensor:
+        """The baseline, there being no critic."""
+        return torch.full_like(values, self.baseline)
 
     @property
     def deviation(self) -> float:

@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "ppo": {"batch_size": 7, "n_epochs": 2, "policy_kwargs": {"hidden_size": 8}},  # minibatches use NumPy's generator
     "recurrent_ppo": {"batch_size": 12, "n_epochs": 2},
     "reinforce": {"baseline_decay": 0.5, "advantage": "rank"},
+    "imagination": {"n_rollouts": 1, "n_imagined": 16, "learner_arguments": {"memory": {"size": 3}}},
     "local_search": {"move": "first"},
     "evolution": {"population": 15, "sample": 3},
 }

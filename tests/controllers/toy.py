@@ -117,6 +117,16 @@ class Toy(VecEnv):
             self.reset()
         return self.observe(), rewards, np.full(self.num_envs, ended), infos
 
+    def imagined(self, n_envs: int) -> Imagined:
+        """The same episodes without evaluation."""
+        return Imagined(
+            n_envs=n_envs,
+            slots=self.layout.slots,
+            nodes=self.nodes,
+            variants=self.layout.variants,
+            max_steps=self.max_steps,
+        )
+
     def evaluation(self, taken: list[int], reward: float) -> dict[str, Any]:
         edits = sorted(a for a in taken if a != STOP)
         return {
@@ -154,6 +164,24 @@ class Toy(VecEnv):
     def seed(self, seed: int | None = None) -> list[int | None]:
         self.seeds.append(seed)
         return [None] * self.num_envs
+
+
+class Imagined(Toy):
+    """Episodes that earn nothing and tell what is known of their ends: which edits were made."""
+
+    def worth(self, taken: list[int]) -> float:
+        return 0.0
+
+    def step_wait(self) -> Any:
+        taken = self.taken
+        observations, rewards, dones, infos = super().step_wait()
+        if dones.all():
+            for info, actions in zip(infos, taken, strict=True):
+                edits = {a for a in actions if a != STOP}
+                known = {f"edit {a}": float(a in edits) for a in range(1, self.layout.n_actions)}
+                info["key"], info["features"] = repr(sorted(edits)), {"choices": None, "known": known}
+                del info["evaluation"]
+        return observations, rewards, dones, infos
 
 
 def quiet(controller: Controller) -> Controller:
