@@ -125,6 +125,7 @@ def make_problem(
     target: float | None = None,
     target_ms: float | None = None,
     max_latency_ms: float | None = None,
+    reward_options: dict[str, Any] | None = None,
     meter: Meter | None = None,
     workers: int = 0,
     backend: str = "processes",
@@ -163,6 +164,7 @@ def make_problem(
         target: Target of a cost that is not latency.
         target_ms: Target latency.
         max_latency_ms: Limit on measured latency.
+        reward_options: Constants of the reward, instead of its own.
         meter: Measures latency, or knows it; PyTorch on the CPU by default, where the reward needs it.
         workers: Processes that train candidates; 0 trains in this process.
         backend: Where they are: ``"processes"`` of this machine, or ``"ray"``.
@@ -198,10 +200,16 @@ def make_problem(
         "weight_decay": weight_decay,
     }
     reward_of = partial(
-        make_reward, reward, cost=cost, target=target, target_ms=target_ms, max_latency_ms=max_latency_ms
+        make_reward,
+        reward,
+        cost=cost,
+        target=target,
+        target_ms=target_ms,
+        max_latency_ms=max_latency_ms,
+        options=reward_options,
     )
-    reward_of(reference=Reference((0.5,), 1.0, 1, 1))  # refuses what cannot be, before anything is trained
-    if meter is None and (cost == "latency_ms" or max_latency_ms is not None):
+    supposed = reward_of(reference=Reference((0.5,), 1.0, 1, 1))  # refuses what cannot be, before anything is trained
+    if meter is None and supposed.needs_latency:
         meter = TorchMeter()
     limits = JobLimits(time_limit_s=time_limit_s, memory_limit_mb=memory_limit_mb, retries=retries)
     if isinstance(evaluator, str):

@@ -25,7 +25,7 @@ from rlnas.evaluation import (
 )
 from rlnas.layout import Layout
 from rlnas.network import Network
-from rlnas.rewards import Reference, Reward
+from rlnas.rewards import History, Reference, Reward
 from rlnas.spaces import MorphSpace
 
 
@@ -44,6 +44,7 @@ class MorphProblem:
 
     Attributes:
         on_result: Called with (index in its batch, evaluation) as each result comes in; for progress displays.
+        history: What episodes were paid for so far, for rewards that look back; a search begins with an empty one.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MorphProblem:
         self._control = control
         self._controls: dict[float, Reward] = {}
         self.on_result: OnResult | None = None
+        self.history = History()
         self._promoted: str | None = None
         self._late: dict[int, Late] = {}
 
@@ -263,7 +265,9 @@ class MorphProblem:
     def _outcome(self, episode: MorphEpisode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         reward = self.reward_for(metrics)
-        value = reward(metrics)
+        value, paid = reward(metrics), reward(metrics, self.history)
+        if reward.looks_back:
+            self.history.add(reward.facts(metrics))
         status: str
         reason: str | None
         if evaluation is None:
@@ -298,7 +302,7 @@ class MorphProblem:
             "actions": [int(a) for a in episode.actions],
             "seed": seed,
         }
-        return Outcome(value, info)
+        return Outcome(paid, info)
 
     def close(self) -> None:
         """Release worker processes and the store."""

@@ -158,11 +158,13 @@ class RewardSettings:
     """What the controller is paid for.
 
     Attributes:
-        name: tangent, mnasnet_soft or mnasnet_hard.
+        name: tangent, mnasnet_soft, mnasnet_hard, proxylessnas, rena, tunas, weighted_sum, amc_error, amc_cost, n2n,
+            rank or hypervolume.
         cost: The cost that counts: latency_ms, macs or n_params.
         target_ms: Target latency; beyond it the reward falls steeply.
         target: Target of a cost that is not latency.
         max_latency_ms: Limit on measured latency; a network above it is never the best.
+        options: Constants of the reward, such as ``{beta: -0.2}``; by default those of the paper it comes from.
     """
 
     name: str = "tangent"
@@ -170,6 +172,7 @@ class RewardSettings:
     target_ms: float | None = None
     target: float | None = None
     max_latency_ms: float | None = None
+    options: dict[str, Any] | None = None
 
 
 @dataclass

@@ -108,6 +108,7 @@ def _problem(settings: SearchSettings, task: Task, start: Network | None, run: R
         target=reward.target,
         target_ms=reward.target_ms,
         max_latency_ms=reward.max_latency_ms,
+        reward_options=reward.options,
         meter=meter_of(settings.latency.meter, vars(settings.latency), defaults=SEARCH),
         workers=evaluation.workers,
         backend=evaluation.backend,

@@ -21,6 +21,7 @@ from rlnas.controllers.logging import make_logger
 from rlnas.envs import EpisodeVecEnv, MorphProblem
 from rlnas.interchange import write_model
 from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
+from rlnas.rewards import History
 from rlnas.runs import RunDirectory, write_text
 from rlnas.tracking import TeeTracker, Tracker, Value
 
@@ -105,6 +106,7 @@ def run_stage(
     """
     main = stage == "controller"
     problem.start_from(problem.first_start_id)
+    problem.history = History()
     promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
     total = batches(settings) * settings.controller.n_envs
@@ -124,6 +126,7 @@ def run_stage(
         controller, extra, problems = found
         counts.restore(extra["counts"])
         covered.restore(extra["front"])
+        problem.history = History.restored(extra.get("history", ()))
         if "promotion" in extra:
             promoter.restore(extra["promotion"])
         for problem_text in problems:
@@ -141,6 +144,7 @@ def run_stage(
         extra = {
             "counts": counts.state(),
             "front": covered.state(),
+            "history": problem.history.state(),
             "promotion": promoter.state(),
             "offset": tracker.offset(),
         }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import rlnas
-from rlnas.cli.config import SearchSettings
+from rlnas.cli.config import RewardSettings, SearchSettings
 from rlnas.cli.parse import flat, search_parser
 from rlnas.controllers import CONTROLLERS, SlotPolicy
 from rlnas.envs.make import make_problem, make_space
@@ -23,8 +23,8 @@ from tests.cli.running import REPOSITORY
 from tests.docs.pages import PAGES, section, table
 
 README = REPOSITORY / "README.md"
-ENVIRONMENT, OPERATORS, CONTROLLER_PAGE, RUNS = (
-    REPOSITORY / "docs" / f"{name}.md" for name in ("environment", "operators", "controllers", "runs")
+ENVIRONMENT, OPERATORS, CONTROLLER_PAGE, RUNS, REWARD_PAGE = (
+    REPOSITORY / "docs" / f"{name}.md" for name in ("environment", "operators", "controllers", "runs", "rewards")
 )
 
 
@@ -120,8 +120,14 @@ def test_environment_page_has_gymnasiums_headings() -> None:
     assert headings[: len(wanted)] == wanted
 
 
-def test_environment_page_names_every_reward() -> None:
-    assert [row[0].split()[0] for row in table(section(ENVIRONMENT, "Rewards"))] == list(REWARDS)
+def test_rewards_page_names_every_reward_and_its_constants() -> None:
+    rows = table(section(REWARD_PAGE, "All of them"))
+    assert [row[0] for row in rows] == list(REWARDS)
+    for name, _, options in rows:
+        formula = REWARDS[name]
+        assert options == ", ".join(f"{option}={getattr(formula, option)}" for option in formula.options), name
+    words = inspect.getdoc(RewardSettings) or ""
+    assert re.findall(r"[a-z_0-9]+", words.split("name: ")[1].split(".")[0].replace(" or", "")) == list(REWARDS)
 
 
 def test_store_columns_that_the_guide_selects_exist() -> None:
