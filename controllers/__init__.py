@@ -21,11 +21,19 @@ from rlnas.controllers.presets import PRESETS, Preset
 from rlnas.controllers.random_search import RandomSearch
 from rlnas.controllers.recurrent_ppo import RecurrentPPO
 from rlnas.controllers.reinforce import Reinforce
+from rlnas.controllers.tpe import TPE
 from rlnas.controllers.transfer import take_weights
 from rlnas.errors import ConfigError, unknown_name
 
 CONTROLLERS: dict[
-    str, type[PPO] | type[Reinforce] | type[Imagination] | type[RandomSearch] | type[LocalSearch] | type[Evolution]
+    str,
+    type[PPO]
+    | type[Reinforce]
+    | type[Imagination]
+    | type[RandomSearch]
+    | type[LocalSearch]
+    | type[Evolution]
+    | type[TPE],
 ] = {
     "ppo": PPO,
     "recurrent_ppo": RecurrentPPO,
@@ -34,6 +42,7 @@ CONTROLLERS: dict[
     "random": RandomSearch,
     "local_search": LocalSearch,
     "evolution": Evolution,
+    "tpe": TPE,
 }
 """Controllers by name; each is made from ``(env, *, seed, **arguments)``."""
 
@@ -41,6 +50,7 @@ __all__ = [
     "CONTROLLERS",
     "PPO",
     "PRESETS",
+    "TPE",
     "CheckpointCallback",
     "Controller",
     "EvaluationCallback",

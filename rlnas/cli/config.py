@@ -180,7 +180,7 @@ class ControllerSettings:
     """Who searches. A setting left at null is the controller's own default.
 
     Attributes:
-        name: ppo, recurrent_ppo, reinforce, random, local_search or evolution.
+        name: ppo, recurrent_ppo, reinforce, imagination, random, local_search, evolution or tpe.
         n_envs: Episodes in one batch.
         learning_rate: Step size of the policy's optimizer.
         ent_coef: Weight of the entropy bonus.

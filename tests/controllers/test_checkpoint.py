@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "reinforce": {"baseline_decay": 0.5, "advantage": "rank"},
     "imagination": {"n_rollouts": 1, "n_imagined": 16, "learner_arguments": {"memory": {"size": 3}}},
     "local_search": {"move": "first"},
+    "tpe": {"n_startup_trials": 5},
     "evolution": {"population": 15, "sample": 3},
 }
 
