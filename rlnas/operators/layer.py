@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,12 @@ class InsertLayer(Operator):
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         branches = _branches(graph, site)
-        return branches if isinstance(branches, str) else None
+        if isinstance(branches, str):
+            return branches
+        ids = [id for branch in branches for id in branch.nodes]
+        if any([graph.node(id).op == "layer_norm" and _normalized(graph, id) == 1 for id in ids]):
+            return "its branch normalises single values, so that a new one would make nothing of its input"
+        return None
 
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:
         branches = _branches(graph, site)
@@ -139,6 +145,11 @@ class InsertLayer(Operator):
                 else:
                     values[full] = fresh_tensor(param, generator=generator, dtype=network.dtype)
         return Tensors(values)
+
+
+def _normalized(graph: Graph, id: str) -> int:
+    """How many values a layer norm takes together."""
+    return math.prod(graph.shapes[id][-graph.node(id)["dims"] :])
 
 
 def _branches(graph: Graph, site: Site) -> tuple[Branch, ...] | str:

@@ -15,7 +15,7 @@ from rlnas.graph.facts import complete
 from rlnas.network import Network, tensor_specs
 from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors, whole
 from rlnas.operators.compensate import compensate, next_readers
-from rlnas.operators.remap import carry, remap
+from rlnas.operators.remap import axis_index, carry, remap
 from rlnas.operators.remove import ancestors, shortcut
 from rlnas.operators.style import CONVOLUTIONS
 from rlnas.operators.widen import parts_agree
@@ -66,6 +66,8 @@ class RemoveBranch(Operator):
     ) -> Tensors:
         graph, marked = edit.graph, edit.plan.get("marked")
         values, moments = kept_tensors(network, graph), None
+        readers = [id for id in next_readers(network.graph, site.anchor) if id in graph]
+        kept = {}
         if marked is not None:
             specs, wanted = tensor_specs(marked), tensor_specs(graph)
             stand_in = {name: torch.zeros(p.shape, dtype=network.dtype) for name, p in specs.items() if CUT in name}
@@ -73,10 +75,12 @@ class RemoveBranch(Operator):
             maps = {cell: torch.zeros(0, dtype=torch.int64) for cell in edit.plan["cells"]}
             made, moments = remap(longer, maps, noise=0.0, generator=generator), carry(longer, maps)
             values = {name: tensor for name, tensor in made.items() if name in wanted}
-        readers = [id for id in next_readers(network.graph, site.anchor) if id in graph]
+            channels = marked.channels  # a reader whose outputs are added to what it reads loses some itself
+            kept = {id: axis_index(channels.rows[id]["out"], channels.lengths, maps) for id in readers}
         if calibration is None or not readers:
             return Tensors(values, carry=moments)
-        return Tensors(compensate(network, graph, values, readers, calibration), compensated=True, carry=moments)
+        values = compensate(network, graph, values, readers, calibration, kept=kept)
+        return Tensors(values, compensated=True, carry=moments)
 
 
 def _rebuilt(graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]] | str:

@@ -181,16 +181,17 @@ def check_history(case: Case) -> None:
 
 
 def check_compensation(case: Case) -> None:
-    """Compensation does what it says, and hardly ever harms on the inputs that it was fitted to.
+    """Compensation does what it says, and never harms much on the inputs that it was fitted to.
 
     Each layer's own error cannot grow. That of the whole network can: where errors of several layers cancelled out,
-    where activations hid them, or where the smallest weights happen to be the better choice of channels.
+    where activations hid them, or where the smallest weights happen to be the better choice of channels. How often
+    it helps, `test_compensation_helps` asks.
     """
     entry = case.after.history[-1]
     if entry.compensated and not case.operator.needs_calibration:
         plain = case.apply(calibrate=False)
         assert entry.drift is not None
-        assert entry.drift <= 2 * drift(case.network, plain, case.calibration) + 1e-3, "compensation made it worse"
+        assert entry.drift <= 5 * drift(case.network, plain, case.calibration) + 1e-3, "compensation made it worse"
 
 
 # ------------------------------------------------------------------------------------------------ graphs and costs

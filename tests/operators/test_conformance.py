@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -20,6 +23,7 @@ from tests.operators.checks import (
     check_function,
     check_function_in_float32,
     check_legality,
+    drift,
     drifts,
     generator,
     make_inputs,
@@ -63,6 +67,27 @@ def test_operator(name: str, graph: Graph, seed: int, pick: int) -> None:
 @LONG
 def test_operator_at_length(name: str, graph: Graph, seed: int, pick: int) -> None:
     conform(OPERATORS[name], graph, seed, pick)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, o in OPERATORS.items() if not (o.exact or o.needs_calibration)))
+def test_compensation_helps(name: str) -> None:
+    """On most random networks at least; inputs of noise leave a smaller kernel little to make up with."""
+    ratios: list[float] = []
+
+    @given(graph=graphs(), seed=SEEDS, pick=st.integers(0, 100))
+    @settings(QUICK, max_examples=60)
+    def compare(graph: Graph, seed: int, pick: int) -> None:
+        network, sites = make_network(graph, seed), OPERATORS[name].sites(graph)
+        if sites:
+            case = Case(OPERATORS[name], network, sites[pick % len(sites)], seed)
+            plain, entry = case.apply(calibrate=False), case.after.history[-1]
+            if entry.compensated and entry.drift is not None:
+                ratios.append(entry.drift / (drift(network, plain, case.calibration) + 1e-9))
+
+    compare()
+    if len(ratios) >= 10:
+        assert sum(ratio <= 1.0 for ratio in ratios) >= 0.6 * len(ratios)
+        assert statistics.fmean(math.log(ratio + 1e-9) for ratio in ratios) < math.log(0.98)
 
 
 @given(graph=graphs(dropout=True), seed=SEEDS)
