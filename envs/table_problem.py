@@ -139,7 +139,7 @@ class TableProblem:
     def _outcome(self, episode: BuildEpisode | EditEpisode, seed: int) -> Outcome:
         chosen = episode.assignment
         choices = self.space.choices(chosen)
-        reward, status = self.failure_reward, "infeasible"
+        reward, status, looked_up = self.failure_reward, "infeasible", False
         reason: str | None = None
         known: dict[str, Any] = dict.fromkeys(("accuracy", *self.columns))
         if len(chosen) < len(self.space):
@@ -147,7 +147,7 @@ class TableProblem:
         elif not self.feasible.meets(chosen):
             reason = f"does not meet {self.limits}"
         else:
-            score = float(self.scores[chosen])
+            score, looked_up = float(self.scores[chosen]), True
             self.queried.add(self.space.number(chosen))
             status, reason = ("failed", "the table has no score for it") if np.isnan(score) else ("ok", None)
             reward = self.failure_reward if status == "failed" else score
@@ -160,7 +160,7 @@ class TableProblem:
             "reason": reason,
             "cached": False,
             "graph_key": key,
-            "cache_key": key,
+            "cache_key": key if looked_up else "",
             "start_id": self.origin,
             "choices": choices,
             "operators": [f"{name}={choice}" for name, choice in choices.items()],

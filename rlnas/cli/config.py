@@ -11,7 +11,7 @@ class TaskSettings:
     """The data.
 
     Attributes:
-        name: A task: digits, fashion_mnist or npz.
+        name: A task: digits, fashion_mnist or npz; or nas_bench_201, where results are looked up.
         path: File or folder of the data, for tasks that need one.
         options: Further options of the task, such as ``{train_size: 10000}``.
     """
@@ -256,11 +256,14 @@ class SearchSettings:
 
     Attributes:
         evaluations: Networks that the controller may have evaluated.
+        count: What counts as one: every episode, in whole batches (``all``), or ``distinct`` networks, where one that
+            was met before is free.
         seed: Seed of the controller and of every evaluation.
         progress: Show a progress display.
     """
 
     evaluations: int = 150
+    count: Literal["all", "distinct"] = "all"
     seed: int = 0
     progress: bool = True
     task: TaskSettings = field(default_factory=TaskSettings)

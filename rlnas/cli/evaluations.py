@@ -96,8 +96,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row["status"]),
         _number(row, ".4f"),
         "" if latency is None else f"{latency:.3f} ms",
-        f"{row['n_params']:,}",
-        f"{row['macs']:,}",
+        "" if row["n_params"] is None else f"{row['n_params']:,}",
+        "" if row["macs"] is None else f"{row['macs']:,}",
         "" if row["reward"] is None else f"{row['reward']:.4f}",
         str(row["reason"] or row["operators"] or ""),
     )

@@ -18,6 +18,7 @@ def resume(arguments: Sequence[str]) -> int:
         raise ConfigError("rlnas resume takes one argument: the run's directory, such as runs/digits_ppo-001")
     run, plain = RunDirectory.open(arguments[0])
     settings = settings_from_dict(plain)
-    from rlnas.cli.search import proceed
+    from rlnas.cli import search, tabular
 
+    proceed = tabular.proceed if tabular.is_looked_up(settings) else search.proceed
     return proceed(run, settings, plain)

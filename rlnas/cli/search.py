@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from rlnas.cli.budget import within
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.final import Finished, Winner, choose, judge, train_to_the_end, write_best
 from rlnas.cli.measuring import SEARCH, meter_of
-from rlnas.cli.parse import flat
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
-from rlnas.cli.stages import last_offset, make_searcher, run_stage
+from rlnas.cli.running import new_run, searches_of, tracked
+from rlnas.cli.stages import make_searcher, run_stage
 from rlnas.cli.start import given_start, kept_start
 from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import LimitError
@@ -26,7 +27,7 @@ from rlnas.interchange import ONNX_FILE
 from rlnas.network import Network
 from rlnas.runs import RunDirectory, fingerprint, read_evaluations, store_path
 from rlnas.tasks import Task, load_task
-from rlnas.tracking import TeeTracker, make_tracker, resolve_mode
+from rlnas.tracking import TeeTracker, resolve_mode
 
 
 def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
@@ -38,13 +39,9 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
     task = load_the_task(settings)
     start = given_start(settings, task)
     _check(settings, task, start)
-    agent_run = os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
-    name = settings.run.name or (f"{stem}-{agent_run}" if agent_run else None)
     if settings.run.store is not None:
         plain["run"]["store"] = str(Path(settings.run.store).absolute())  # a run may be resumed from another folder
-    if settings.controller.init_from is not None:
-        plain["controller"]["init_from"] = str(Path(settings.controller.init_from).absolute())
-    run = RunDirectory.create(settings.run.root, name, stem=stem, config=plain)
+    run = new_run(settings, plain, stem=stem)
     if start is not None:
         start.save(run.start)
     return _run(run, settings, plain, task, start)
@@ -148,21 +145,9 @@ def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], tas
     begun = time.time()
     problem = _problem(settings, task, start, run)
     try:
-        tracker = make_tracker(
-            run.path,
-            mode=resolve_mode(settings.tracking.mode, os.environ),
-            project=settings.tracking.project,
-            config=flat(plain),
-            offset=last_offset(run, owner=fingerprint(plain)),
-        )
-        try:
+        with tracked(run, settings, plain, console) as tracker:
             problem.service.prepare()
             _search(run, settings, problem, tracker, console, begun=begun, owner=fingerprint(plain))
-        except (KeyboardInterrupt, SystemExit):
-            console.print(f"stopped; everything finished is saved. Go on with: rlnas resume {run.path}")
-            raise
-        finally:
-            tracker.close()
     finally:
         problem.close()
     return 0
@@ -178,9 +163,7 @@ def _search(
     begun: float,
     owner: str,
 ) -> None:
-    searches = {"controller": settings.controller.name}
-    if settings.final.random_baseline and settings.controller.name != "random":
-        searches["random"] = "random"
+    searches = searches_of(settings)
     reference = problem.reference
     console.print(
         f"start network: {100 * fmean(reference.accuracies):.2f} % on validation "
@@ -206,7 +189,7 @@ def _search(
         progress.stage("final training", len(winners))
         finished = train_to_the_end(winners, problem=problem, settings=settings, recipe=_recipe(settings))
         progress.finish()
-    found = {name: read_evaluations(run.events, stage) for stage, name in searches.items()}
+    found = {name: within(read_evaluations(run.events, stage), settings) for stage, name in searches.items()}
     excuse = _keep_best(finished, run=run, problem=problem, settings=settings)
     write_report(
         run,
@@ -228,7 +211,8 @@ def _winners(
     start = Candidate(problem.space.start, problem.first_start_id)
     rows = [judge("start", start, (), problem=problem, settings=settings)] if _start_is_allowed(problem) else []
     for stage, name in reversed(searches.items()):
-        rows.append(choose(name, read_evaluations(run.events, stage), problem=problem, settings=settings))
+        found = within(read_evaluations(run.events, stage), settings)
+        rows.append(choose(name, found, problem=problem, settings=settings))
     winners = [row for row in rows if row is not None]
     if not winners:
         raise LimitError(

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from statistics import fmean
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.cli.candidates import candidate_of
+from rlnas.cli.budget import Budget, BudgetCallback
 from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
 from rlnas.cli.config import SearchSettings
+from rlnas.cli.followers import BestKeeper, Follower, Hypervolume, Payments
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.promotion import Promoter
 from rlnas.controllers import Controller, arguments_of, make_controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.logging import make_logger
-from rlnas.envs import EpisodeVecEnv, MorphProblem
-from rlnas.interchange import write_model
-from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
+from rlnas.envs import EpisodeVecEnv, MorphProblem, Problem
 from rlnas.rewards import History
-from rlnas.runs import RunDirectory, write_text
+from rlnas.runs import RunDirectory
 from rlnas.tracking import TeeTracker, Tracker, Value
 
 STAGES = ("controller", "random")
@@ -82,11 +79,6 @@ def make_searcher(settings: SearchSettings, env: VecEnv) -> Controller:
     )
 
 
-def batches(settings: SearchSettings) -> int:
-    """Batches of episodes that give at least the evaluations asked for."""
-    return -(-settings.evaluations // settings.controller.n_envs)
-
-
 def run_stage(
     stage: str,
     controller_name: str,
@@ -98,7 +90,7 @@ def run_stage(
     progress: SearchProgress,
     owner: str,
 ) -> None:
-    """Search with one controller, from its last checkpoint if there is one.
+    """Search networks with one controller, from its last checkpoint if there is one.
 
     Args:
         stage: Name of the search: ``controller`` or ``random``.
@@ -108,27 +100,64 @@ def run_stage(
     problem.start_from(problem.first_start_id)
     problem.history = History()
     promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
+    followers: dict[str, Follower] = {"promotion": promoter, "history": Payments(problem)}
+    if main:
+        followers = {"best": BestKeeper(run, problem), "front": Hypervolume(problem, tracker), **followers}
+    play_stage(
+        stage,
+        controller_name,
+        settings=settings,
+        run=run,
+        problem=problem,
+        tracker=tracker,
+        progress=progress,
+        owner=owner,
+        followers=followers,
+        callbacks=(PromoteCallback(promoter.promote),),
+    )
+    problem.start_from(problem.first_start_id)
+
+
+def play_stage(
+    stage: str,
+    controller_name: str,
+    *,
+    settings: SearchSettings,
+    run: RunDirectory,
+    problem: Problem,
+    tracker: TeeTracker,
+    progress: SearchProgress,
+    owner: str,
+    followers: Mapping[str, Follower],
+    callbacks: Sequence[BaseCallback] = (),
+) -> None:
+    """Search with one controller, whatever the problem, from its last checkpoint if there is one.
+
+    Args:
+        stage: Name of the search: ``controller`` or ``random``.
+        owner: Fingerprint of the run.
+        followers: By the name that their state has in checkpoints.
+        callbacks: What else the controller calls.
+    """
+    main = stage == "controller"
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
-    total = batches(settings) * settings.controller.n_envs
-    keeper = BestKeeper(run, problem) if main else None
-    covered = Hypervolume(problem)
+    budget = Budget(settings)
 
     def on_evaluation(evaluation: dict[str, Any]) -> None:
-        progress.evaluation(evaluation)
-        if keeper is not None:
-            keeper.consider(evaluation)
-            covered.add(evaluation, tracker, step=counts.evaluations)
-        promoter.add(evaluation)
+        if budget.spend(evaluation):
+            progress.evaluation(evaluation | {"evaluation": budget.spent})
+            for follower in followers.values():
+                follower.add(evaluation)
 
     counts = EvaluationCallback(StageTracker(tracker, stage, main=main), on_evaluation=on_evaluation, finish=env.finish)
     folder = run.checkpoints / stage
     if (found := load_checkpoint(folder, env, owner=owner)) is not None:
         controller, extra, problems = found
         counts.restore(extra["counts"])
-        covered.restore(extra["front"])
-        problem.history = History.restored(extra.get("history", ()))
-        if "promotion" in extra:
-            promoter.restore(extra["promotion"])
+        budget.restore(extra.get("budget", counts.evaluations))
+        for name, follower in followers.items():
+            if name in extra:
+                follower.restore(extra[name])
         for problem_text in problems:
             progress.console.print(f"passed over a checkpoint: {problem_text}")
     else:
@@ -138,54 +167,17 @@ def run_stage(
             else make_controller(controller_name, env, seed=settings.seed, arguments={})
         )
     controller.set_logger(make_logger(StageTracker(tracker, stage, main=main), evaluations=lambda: counts.evaluations))
-    progress.stage(controller_name, total, done=counts.evaluations, best=counts.best)
+    progress.stage(controller_name, budget.shown, done=budget.spent, best=counts.best)
 
     def checkpoint() -> None:
-        extra = {
-            "counts": counts.state(),
-            "front": covered.state(),
-            "history": problem.history.state(),
-            "promotion": promoter.state(),
-            "offset": tracker.offset(),
-        }
+        known = {name: follower.state() for name, follower in followers.items()}
+        extra = {"counts": counts.state(), "budget": budget.state(), "offset": tracker.offset(), **known}
         save_checkpoint(folder, controller, extra, owner=owner)
 
-    left = total * env.max_steps - controller.num_timesteps
+    left = budget.episodes * env.max_steps - controller.num_timesteps
     if left > 0:
-        callbacks = [counts, PromoteCallback(promoter.promote), CheckpointCallback(checkpoint)]
-        controller.learn(left, callback=callbacks, reset_num_timesteps=False)
-    problem.start_from(problem.first_start_id)
-
-
-class Hypervolume:
-    """Logs ``search/hypervolume``: the share of the ranges around the start network that the evaluations dominate.
-
-    Args:
-        problem: Its reward says what the cost is.
-    """
-
-    def __init__(self, problem: MorphProblem) -> None:
-        reference = problem.reward.reference
-        self._cost = problem.reward.cost
-        value = reference.cost(self._cost)
-        assert value is not None
-        self._ranges = Ranges.around(Point(fmean(reference.accuracies), value))
-        self._points: list[Point] = []
-
-    def add(self, evaluation: Mapping[str, Any], tracker: Tracker, *, step: int) -> None:
-        """Count one more evaluation."""
-        if evaluation["status"] == "ok":
-            points = [*self._points, Point(evaluation["accuracy"], evaluation[self._cost])]
-            self._points = [points[i] for i in front(points)]
-        tracker.log({"search/hypervolume": relative_hypervolume(self._points, ranges=self._ranges)}, step=step)
-
-    def state(self) -> list[list[float]]:
-        """The front so far, as JSON values."""
-        return [[point.accuracy, point.cost] for point in self._points]
-
-    def restore(self, state: list[list[float]]) -> None:
-        """Take up what `state` gave."""
-        self._points = [Point(*pair) for pair in state]
+        every = [counts, *callbacks, BudgetCallback(budget), CheckpointCallback(checkpoint)]
+        controller.learn(left, callback=every, reset_num_timesteps=False)
 
 
 def last_offset(run: RunDirectory, *, owner: str) -> int | None:
@@ -194,46 +186,3 @@ def last_offset(run: RunDirectory, *, owner: str) -> int | None:
         extra["offset"] for stage in STAGES if (extra := last_extra(run.checkpoints / stage, owner=owner)) is not None
     ]
     return max(offsets) if offsets else 0 if run.events.exists() else None
-
-
-class BestKeeper:
-    """Keeps ``best/`` current: the feasible network of the highest reward so far, with its weights.
-
-    Args:
-        run: The run.
-        problem: What evaluated it.
-    """
-
-    def __init__(self, run: RunDirectory, problem: MorphProblem) -> None:
-        self._run = run
-        self._problem = problem
-        self._metrics = run.best / "metrics.json"
-        self._reward = _reward_of(self._metrics)
-
-    def consider(self, evaluation: Mapping[str, Any]) -> None:
-        """Write an evaluated network if it is better than what is there."""
-        if evaluation["status"] != "ok" or (self._reward is not None and evaluation["reward"] <= self._reward):
-            return
-        service = self._problem.service
-        network = service.trained(evaluation["cache_key"])
-        if network is None:  # known from the store only: train it again, which gives the same weights
-            network = service.retrain(candidate_of(evaluation, self._problem), seed=evaluation["seed"]).trained
-            assert network is not None
-        service.protect(evaluation["cache_key"])
-        task = service.task
-        write_model(
-            network,
-            self._run.best,
-            inputs=task.input_description,
-            outputs=f"logits of {task.n_classes} classes, shape (N, {task.n_classes})",
-        )
-        record = {"stage": "search", "split": "validation", **evaluation, "input": task.input_description}
-        write_text(self._metrics, json.dumps(record, indent=1) + "\n")
-        self._reward = evaluation["reward"]
-
-
-def _reward_of(path: Path) -> float | None:
-    try:
-        return float(json.loads(path.read_text())["reward"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -13,6 +13,7 @@ def train(arguments: Sequence[str]) -> int:
         search_parser("rlnas train").print_help()
         return 0
     settings, plain, stem = parse_search("rlnas train", arguments)
-    from rlnas.cli.search import begin
+    from rlnas.cli import search, tabular
 
+    begin = tabular.begin if tabular.is_looked_up(settings) else search.begin
     return begin(settings, plain, stem=stem)
