@@ -129,7 +129,7 @@ def sizes(env: VecEnv) -> dict[str, int]:
 def variants(env: VecEnv) -> list[str] | None:
     """Names of what can be done at a slot, in the order of the actions' numbers; None if the environment has none."""
     try:
-        return [str(name) for name in env.get_attr("variants")[0]]
+        return [str(name) for name in env.get_attr("variants")[0]] or None
     except AttributeError:
         return None
 

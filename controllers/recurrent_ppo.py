@@ -25,8 +25,8 @@ class RecurrentPPO(PPO):
     Steps with a single legal action are remembered, but nothing is learnt from them. The masks are stored with the
     observations and applied again whenever an action's probability is computed.
 
-    The arguments are those of `PPO`; ``batch_size`` is a multiple of the episode's length, and ``policy_kwargs`` also
-    takes ``memory_size``.
+    The arguments are those of `PPO` without ``memory``; ``batch_size`` is a multiple of the episode's length, and
+    ``policy_kwargs`` also takes ``memory_size``.
 
     References:
         Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.
@@ -41,6 +41,10 @@ class RecurrentPPO(PPO):
     def _setup_model(self) -> None:
         assert self.env is not None
         self.max_steps = episode_steps(self.env)
+        if self.memory is not None:
+            raise ConfigError(
+                f"{self.name} cannot learn from a memory of earlier episodes: leave out memory, or take ppo"
+            )
         if self.batch_size % self.max_steps:
             raise ConfigError(
                 f"batch_size={self.batch_size} must be a multiple of the episode's length, {self.max_steps}"

@@ -32,6 +32,7 @@ class EpisodeVecEnv(VecEnv):
         self._actions: Sequence[int] = ()
         self._begun = time.perf_counter()
         layout = problem.layout
+        self.variants = layout.names
         super().__init__(n_envs, observation_space(layout), action_space(layout))
 
     def reset(self) -> dict[str, NDArray[Any]]:

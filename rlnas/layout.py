@@ -18,7 +18,7 @@ number ``variant`` for the decision in ``slot``, and the columns are `decision_f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 OP_FAMILIES: Final = (
@@ -85,12 +85,14 @@ class Layout:
         variants: Length of the space's list of (operator, amount), or most choices of any decision.
         n_features: Columns that describe a slot.
         n_context: Entries that describe the episode.
+        names: What each variant is, in order, where the space says; layouts are equal whatever they are called.
     """
 
     slots: int
     variants: int
     n_features: int = len(NODE_FEATURES)
     n_context: int = len(CONTEXT_FEATURES)
+    names: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def n_actions(self) -> int:

@@ -101,7 +101,14 @@ class DecisionSpace:
     def layout(self) -> Layout:
         """Sizes of observations and actions: a slot for each decision."""
         variants = max(self.shape)
-        return Layout(len(self), variants, n_features=len(decision_features(variants)), n_context=len(DECISION_CONTEXT))
+        choices = [[str(d.choices[v]) for d in self.decisions if v < len(d.choices)] for v in range(variants)]
+        return Layout(
+            slots=len(self),
+            variants=variants,
+            n_features=len(decision_features(variants)),
+            n_context=len(DECISION_CONTEXT),
+            names=tuple(" or ".join(dict.fromkeys(column)) for column in choices),
+        )
 
     def completions(self, begun: int) -> int:
         """Number of assignments that agree on the first so many decisions."""

@@ -102,7 +102,7 @@ class MorphSpace:
     @cached_property
     def layout(self) -> Layout:
         """Sizes of observations and actions."""
-        return Layout(slots=self.max_nodes, variants=len(self.variants))
+        return Layout(slots=self.max_nodes, variants=len(self.variants), names=tuple(map(str, self.variants)))
 
     def legal(self, graph: Graph, *, steps_left: int) -> Legal:
         """The legal actions on a graph; never none.

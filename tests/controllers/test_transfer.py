@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from rlnas.controllers import CONTROLLERS, checkpoint, make_controller
+from rlnas.envs import EpisodeVecEnv
 from rlnas.errors import ConfigError, StoreError
 from tests.controllers.memory_task import MemoryTask
 from tests.controllers.toy import Toy, quiet
+from tests.envs.fakes import fake_problem
+from tests.envs.tables import table
 
 
 class Named(Toy):
@@ -160,3 +163,25 @@ def test_no_weights_to_take(tmp_path: Path) -> None:
     refused("is damaged", tmp_path / "ppo")
     with pytest.raises(ConfigError, match="init_part=encoder means nothing without init_from"):
         make_controller("ppo", Toy(), seed=0, arguments={}, init_part="encoder")
+
+
+def test_environments_say_what_their_actions_are(tmp_path: Path) -> None:
+    """Two edits under the same numbers are not taken for each other; a limit of its own is no hindrance."""
+    spaces = {
+        "old": {"variants": ["widen 2", "deepen 3"]},
+        "other": {"variants": ["widen 2", "deepen 1"]},
+        "limit": {"variants": ["widen 2", "deepen 3"], "max_macs": "2x", "max_nodes": 30},
+    }
+    old, other, limit = (EpisodeVecEnv(fake_problem(max_steps=2, **s), n_envs=3) for s in spaces.values())
+    assert old.variants == ("widen(2)", "deepen(3)")
+    trained(tmp_path, env=old, steps=6)  # type: ignore[arg-type]
+    refused(r"its variant 1 is deepen\(3\), and here it is deepen\(1\)", tmp_path, env=other)
+    assert same(take(tmp_path, env=limit), take(tmp_path, env=old))  # type: ignore[arg-type]
+
+
+def test_between_tables(tmp_path: Path) -> None:
+    """From one table to another over the same decisions, under another limit."""
+    env = EpisodeVecEnv(table(0, share=0.4), n_envs=5)
+    assert env.variants == ("1 or narrow or 3 or 0", "2 or wide or 5 or 1", "3 or 7", "9")
+    source = trained(tmp_path, env=env, steps=20)  # type: ignore[arg-type]
+    assert same(source, take(tmp_path, env=EpisodeVecEnv(table(1, share=0.7), n_envs=8)))  # type: ignore[arg-type]
