@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.envs.batch import Batch
+from rlnas.envs.imagined import ImaginedProblem
 from rlnas.envs.protocols import Observation, Problem
 from rlnas.envs.spaces import action_space, observation_space
 
@@ -63,6 +64,10 @@ class EpisodeVecEnv(VecEnv):
     def finish(self) -> list[dict[str, Any]]:
         """Wait for all evaluations that are late; gives the infos of their episodes."""
         return [outcome.info for outcome in self.batch.problem.finish()]
+
+    def imagined(self, n_envs: int) -> EpisodeVecEnv:
+        """As many of the same episodes, without evaluation; see `ImaginedProblem`."""
+        return EpisodeVecEnv(ImaginedProblem(self.batch.problem), n_envs=n_envs)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """True where an action is legal, shape (episodes, actions)."""
