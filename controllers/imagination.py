@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rlnas.controllers.arguments import check_arguments
 from rlnas.controllers.base import check_positive, episode_steps
+from rlnas.controllers.policies import SlotPolicy
 from rlnas.controllers.ppo import PPO
 from rlnas.controllers.pretraining import Labels, imagined
 from rlnas.controllers.reinforce import Reinforce
@@ -138,6 +139,8 @@ class Imagination(SearchController):
         episode_steps(env)
         given = learner_arguments or {}
         check_arguments(LEARNERS[learner], given, of=f"the learner {learner!r}", reserved=("env", "seed"))
+        reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")
+        check_arguments(SlotPolicy, given.get("policy_kwargs") or {}, of="policy_kwargs", reserved=reserved)
         self.exploration, self.first, self.pool, self.n_rollouts = exploration, first, pool, n_rollouts
         self.labels = None if labels is None else Labels.load(labels)
         self._rows: list[dict[str, Any]] = []  # what was evaluated: key, actions, features, reward

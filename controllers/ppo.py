@@ -13,6 +13,7 @@ from rlnas.controllers.base import check_positive, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.memory import Memory, MemorySettings, Remembering
 from rlnas.controllers.policies import SlotPolicy
+from rlnas.errors import ConfigError
 
 
 class PPO(Remembering, stable_baselines3.PPO):
@@ -81,6 +82,8 @@ class PPO(Remembering, stable_baselines3.PPO):
             min_deviation=min_deviation,
         )
         settings = MemorySettings.of(memory)
+        if settings is not None and self.buffer is not ChoiceBuffer:
+            raise ConfigError(f"{self.name} takes no memory of earlier episodes; only ppo and reinforce do")
         self.memory = None if settings is None else Memory(settings)
         steps = rollout_steps(env, n_steps)
         size = steps * env.num_envs if batch_size is None else batch_size

@@ -159,6 +159,7 @@ class Unimaginable(Toy):
     [
         (Toy(), {"learner": "pp"}, r"unknown learner 'pp'\. Did you mean 'ppo'"),
         (Toy(), {"learner_arguments": {"lr": 1.0}}, "unknown argument of the learner 'ppo': 'lr'"),
+        (Toy(), {"learner_arguments": {"policy_kwargs": {"sell": "gru"}}}, "of policy_kwargs: 'sell'. Did you mean"),
         (Toy(), {"exploration": -1.0}, "exploration=-1.0 and optimism=0.5 must not be negative"),
         (Toy(), {"pool": 0}, "pool=0 must be greater than 0"),
         (Unimaginable(), {}, "this environment cannot be imagined: it has no method imagined"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlnas.controllers import PPO, Reinforce
+from rlnas.controllers import PPO, RecurrentPPO, Reinforce
 from rlnas.controllers.memory import LOSSES, Drawn, Memory, MemorySettings, Remembered, rollout_episodes
 from rlnas.errors import ConfigError
 from rlnas.layout import STOP
@@ -171,3 +171,8 @@ def test_bad_settings_get_one_clear_line(settings: dict[str, Any], match: str) -
     with pytest.raises(ConfigError, match=match) as caught:
         PPO(Toy(), seed=0, memory=settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_policy_that_remembers_steps_takes_no_memory_of_episodes() -> None:
+    with pytest.raises(ConfigError, match="recurrent_ppo takes no memory of earlier episodes"):
+        RecurrentPPO(Toy(), seed=0, memory={})
