@@ -35,6 +35,8 @@ DEFAULTS: Final[dict[str, dict[str, Any]]] = {
 }
 """Arguments of learners where imagined rewards are normal scores and episodes cost nothing."""
 
+BEST: Final = 10
+
 Candidate = tuple[tuple[int, ...], dict[str, Any]]
 """Actions and features of an imagined episode."""
 
@@ -51,6 +53,7 @@ class ImaginedRewards(VecEnvWrapper):
     Attributes:
         surrogate: Expects; before the first all episodes earn 0.
         candidates: Actions and features by key.
+        known: Keys of ends that are evaluated already. To reach them once more earns no more than 0, a usual score.
     """
 
     def __init__(self, venv: VecEnv, *, optimism: float) -> None:
@@ -59,6 +62,7 @@ class ImaginedRewards(VecEnvWrapper):
         self.surrogate: Surrogate | None = None
         self.names: tuple[str, ...] = ()
         self.candidates: dict[str, Candidate] = {}
+        self.known: set[str] = set()
 
     def reset(self) -> Any:
         """Begin new episodes."""
@@ -75,8 +79,9 @@ class ImaginedRewards(VecEnvWrapper):
             if self.surrogate is not None:
                 points = Points.of([infos[i]["features"] for i in ended], names=self.names)
                 means, deviations = self.surrogate.predict(points)
+                known = np.array([infos[i]["key"] in self.known for i in ended])
                 rewards = rewards.copy()
-                rewards[ended] = means + self.optimism * deviations
+                rewards[ended] = np.where(known, np.minimum(means, 0.0), means + self.optimism * deviations)
         return observations, rewards, dones, infos
 
 
@@ -95,6 +100,7 @@ class Imagination(SearchController):
         learner_arguments: Its further arguments.
         n_rollouts: Imagined rollouts before each batch.
         n_imagined: Episodes in one of them.
+        n_neighbours: Further rollouts, of episodes that differ in one action from one of the best `BEST` evaluated.
         exploration: Standard deviations of the draws, in those of the surrogate.
         optimism: Standard deviations that imagined rewards are above what is expected.
         first: Rewards needed before the surrogate is trusted.
@@ -124,6 +130,7 @@ class Imagination(SearchController):
         learner_arguments: dict[str, Any] | None = None,
         n_rollouts: int = 2,
         n_imagined: int = 48,
+        n_neighbours: int = 1,
         exploration: float = 0.4,
         optimism: float = 0.5,
         first: int = 10,
@@ -132,8 +139,10 @@ class Imagination(SearchController):
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(n_rollouts=n_rollouts, n_imagined=n_imagined, first=first, pool=pool)
-        if exploration < 0 or optimism < 0:
-            raise ConfigError(f"exploration={exploration} and optimism={optimism} must not be negative")
+        if min(exploration, optimism, n_neighbours) < 0:
+            raise ConfigError(
+                f"exploration={exploration}, optimism={optimism} and n_neighbours={n_neighbours} must not be negative"
+            )
         if learner not in LEARNERS:
             raise ConfigError(unknown_name("learner", learner, LEARNERS))
         episode_steps(env)
@@ -141,7 +150,8 @@ class Imagination(SearchController):
         check_arguments(LEARNERS[learner], given, of=f"the learner {learner!r}", reserved=("env", "seed"))
         reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")
         check_arguments(SlotPolicy, given.get("policy_kwargs") or {}, of="policy_kwargs", reserved=reserved)
-        self.exploration, self.first, self.pool, self.n_rollouts = exploration, first, pool, n_rollouts
+        self.exploration, self.first, self.pool = exploration, first, pool
+        self.n_rollouts, self.n_neighbours = n_rollouts, n_neighbours
         self.labels = None if labels is None else Labels.load(labels)
         self._rows: list[dict[str, Any]] = []  # what was evaluated: key, actions, features, reward
         self._asked: dict[tuple[int, ...], tuple[str, dict[str, Any]]] = {}  # by actions: what is in evaluation
@@ -155,8 +165,11 @@ class Imagination(SearchController):
     def begin_batch(self) -> None:
         """Fit the surrogate, imagine, and choose what to play."""
         self._imagined.surrogate = self._fit()
+        self._imagined.known = {row["key"] for row in self._rows} | {key for key, _ in self._asked.values()}
         steps = self.n_rollouts * self.max_steps * self._imagined.num_envs
         self.learner.learn(steps, reset_num_timesteps=False)
+        for _ in range(self.n_neighbours):
+            self._imagine_neighbours()
         self._plans = self._choose_plans()
 
     def choose(self, masks: Masks, step: int) -> NDArray[np.int64]:
@@ -232,9 +245,27 @@ class Imagination(SearchController):
         points = Points.of(features, names=self._imagined.names)
         return Surrogate(points, [row["reward"] for row in self._rows], prior=prior)
 
+    def _imagine_neighbours(self) -> None:
+        """Imagine the best episodes with one action changed; what that makes illegal is changed too."""
+        best = sorted((row for row in self._rows if row["actions"]), key=lambda row: -float(row["reward"]))[:BEST]
+        if not best:
+            return
+        plans = [best[i % len(best)]["actions"] for i in range(self._imagined.num_envs)]
+        stops = [plan.index(STOP) + 1 if STOP in plan else len(plan) for plan in plans]
+        changed = [int(self.generator.integers(stop)) for stop in stops]
+        now = self._imagined.reset()
+        for step in range(self.max_steps):
+            taken = []
+            for plan, place, mask in zip(plans, changed, now["action_mask"].astype(np.bool_), strict=True):
+                others = mask.copy()
+                others[plan[step]] = False
+                keep = mask[plan[step]] and (place != step or not others.any())
+                taken.append(plan[step] if keep else self.random_action(others))
+            now, _, _, _ = self._imagined.step(np.array(taken))
+
     def _choose_plans(self) -> list[tuple[int, ...]]:
         """Actions for each episode of the batch: those of the most promising candidates."""
-        known = {row["key"] for row in self._rows} | {key for key, _ in self._asked.values()}
+        known = self._imagined.known
         candidates = {k: c for k, c in sorted(self._imagined.candidates.items()) if k not in known}
         keys, surrogate = list(candidates), self._imagined.surrogate
         if surrogate is None or not keys:

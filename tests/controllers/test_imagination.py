@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlnas.controllers import Imagination
+from rlnas.controllers import Imagination, make_controller
 from rlnas.controllers.pretraining import Labels
 from rlnas.errors import ConfigError, StoreError
 from rlnas.layout import STOP
@@ -42,13 +42,15 @@ def test_with_few_networks_the_best_ones_fill_the_batch() -> None:
 
 @pytest.mark.parametrize("learner", ["ppo", "reinforce"])
 def test_it_finds_the_best_sooner_than_its_learner_alone(learner: str) -> None:
-    """Of 13 + 66 + 220 networks few reach the optimum of three good edits; 60 evaluations are enough here."""
+    """Of 299 networks 4 have three good edits: 60 evaluations find them all, and bad ones are soon left alone."""
     env = Toy(n_envs=5, max_steps=3)
     make(env, learner=learner, n_rollouts=2).learn(180)
-    assert max(reward for _, reward in env.played) == pytest.approx(1 + 3 * GOOD)
-    late = np.mean([reward for _, reward in env.played[30:]])
-    early = np.mean([reward for _, reward in env.played[:10]])
-    assert late > early + 0.3
+    best = [taken for taken, reward in env.played if reward > 1 + 2.5 * GOOD]
+    assert len({edits(taken) for taken in best}) == 4
+    alone = Toy(n_envs=5, max_steps=3)
+    quiet(make_controller(learner, alone, seed=0, arguments={})).learn(180)
+    later = [np.mean([reward for _, reward in e.played[20:40]]) for e in (env, alone)]
+    assert later[0] > later[1] + 0.2
 
 
 def test_imagined_episodes_cost_nothing_and_train_the_policy() -> None:
@@ -160,7 +162,7 @@ class Unimaginable(Toy):
         (Toy(), {"learner": "pp"}, r"unknown learner 'pp'\. Did you mean 'ppo'"),
         (Toy(), {"learner_arguments": {"lr": 1.0}}, "unknown argument of the learner 'ppo': 'lr'"),
         (Toy(), {"learner_arguments": {"policy_kwargs": {"sell": "gru"}}}, "of policy_kwargs: 'sell'. Did you mean"),
-        (Toy(), {"exploration": -1.0}, "exploration=-1.0 and optimism=0.5 must not be negative"),
+        (Toy(), {"exploration": -1.0}, "exploration=-1.0, optimism=0.5 and n_neighbours=1 must not be negative"),
         (Toy(), {"pool": 0}, "pool=0 must be greater than 0"),
         (Unimaginable(), {}, "this environment cannot be imagined: it has no method imagined"),
     ],
