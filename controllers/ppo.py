@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import stable_baselines3
+import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from rlnas.controllers.base import check_positive, rollout_steps
+from rlnas.controllers.base import check_lock_step, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.memory import Memory, MemorySettings, Remembering
 from rlnas.controllers.policies import SlotPolicy
@@ -40,6 +43,9 @@ class PPO(Remembering, stable_baselines3.PPO):
         target_kl: Stop an update early beyond 1.5 times this divergence.
         policy_kwargs: Further arguments of `SlotPolicy`.
         memory: Settings of a memory of earlier episodes; see `MemorySettings`.
+        rank: Learn from ranks instead of rewards: from -1 to 1, the share of the last returns that are lower less the
+            share that are higher. It does not mind how rewards are scaled, nor a few that are far out.
+        history: Past returns that ranks are taken among; those of the first rollout are compared with each other.
 
     Raises:
         ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
@@ -72,6 +78,8 @@ class PPO(Remembering, stable_baselines3.PPO):
         target_kl: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         memory: dict[str, Any] | None = None,
+        rank: bool = False,
+        history: int = 100,
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
@@ -80,7 +88,10 @@ class PPO(Remembering, stable_baselines3.PPO):
             n_epochs=n_epochs,
             clip_range=clip_range,
             min_deviation=min_deviation,
+            history=history,
         )
+        self.rank = rank
+        self.history: deque[float] = deque(maxlen=history)
         settings = MemorySettings.of(memory)
         if settings is not None and self.buffer is not ChoiceBuffer:
             raise ConfigError(f"{self.name} takes no memory of earlier episodes; only ppo and reinforce do")
@@ -116,10 +127,46 @@ class PPO(Remembering, stable_baselines3.PPO):
     def train(self) -> None:
         """Update the policy on the rollout, and on remembered episodes."""
         self.remember()
+        if self.rank:
+            self._pay_by_rank()
         super().train()
         self.learn_from_memory()
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
         """Let the rollout buffer hold back what is late, and take what arrived."""
         assert isinstance(self.rollout_buffer, ChoiceBuffer)
-        self.rollout_buffer.note_late(late, arrived)
+        ranked = (
+            {number: _ranks([reward], list(self.history))[0] for number, reward in arrived.items()}
+            if self.rank
+            else arrived
+        )
+        self.history.extend(arrived.values())
+        self.rollout_buffer.note_late(late, ranked)
+
+    def state(self) -> dict[str, Any]:
+        """The last of past returns, where ranks are taken."""
+        return {"history": list(self.history)} if self.rank else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what `state` gave."""
+        self.history.extend(map(float, state.get("history", ())))
+
+    def _pay_by_rank(self) -> None:
+        """Put ranks in the place of the rollout's rewards."""
+        buffer = self.rollout_buffer
+        assert isinstance(buffer, ChoiceBuffer) and self.env is not None
+        length = episode_steps(self.env)
+        check_lock_step(buffer, length)
+        returns = buffer.rewards.reshape(-1, length, buffer.n_envs).sum(axis=1)
+        there = buffer.episode_rewards[0].reshape(-1, length, buffer.n_envs).all(axis=1)
+        past = list(self.history) or returns[there].tolist()
+        ranks = np.array(_ranks(returns.flatten().tolist(), past), dtype=np.float32)
+        buffer.rewards[:] = 0.0
+        buffer.rewards[length - 1 :: length] = ranks.reshape(returns.shape)
+        buffer.compute_returns_and_advantage(torch.zeros(buffer.n_envs, 1), np.ones(buffer.n_envs, dtype=np.bool_))
+        self.history.extend(returns[there].tolist())
+
+
+def _ranks(returns: Sequence[float], past: Sequence[float]) -> list[float]:
+    """Share of past returns that are lower less the share that are higher; 0 if there are none."""
+    return [float(np.sign(value - np.array(past)).mean()) if past else 0.0 for value in returns]
