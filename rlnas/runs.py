@@ -131,6 +131,15 @@ def read_evaluations(events: Path, search: str | None = None) -> list[dict[str, 
     return [found[key] for key in sorted(found, key=lambda key: (searches.index(key[0]), key[1]))]
 
 
+def read_logs(events: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The numbers in ``events.jsonl``, in order, each with its step.
+
+    Raises:
+        RunError: If the file cannot be read.
+    """
+    return [(entry["step"], entry["values"]) for entry in _entries(events, "log")]
+
+
 def evaluation_rows(run: RunDirectory, config: dict[str, Any]) -> list[dict[str, Any]]:
     """All evaluations of a run under the names of `ROW_COLUMNS`; also while it goes on.
 
@@ -163,6 +172,10 @@ def evaluation_rows(run: RunDirectory, config: dict[str, Any]) -> list[dict[str,
 
 
 def _events(path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    return (entry["values"] for entry in _entries(path, kind))
+
+
+def _entries(path: Path, kind: str) -> Iterator[dict[str, Any]]:
     try:
         lines = path.read_text().split("\n")
     except OSError as error:
@@ -173,7 +186,7 @@ def _events(path: Path, kind: str) -> Iterator[dict[str, Any]]:
         except ValueError:
             raise RunError(f"{path} is damaged: line {number} is not JSON") from None
         if entry["kind"] == kind:
-            yield entry["values"]
+            yield entry
 
 
 def _claim(root: Path, name: str | None, stem: str) -> Path:

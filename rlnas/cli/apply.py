@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlnas.cli.arguments import add_target, check_node, make_parser, parse, target_folder
-from rlnas.cli.compare import cost_lines, output_lines
+from rlnas.cli.before_after import cost_lines, output_lines
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError, TaskError
 from rlnas.graph import Graph, Site

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from rlnas.cli.arguments import add_target, make_parser, parse, target_folder
-from rlnas.cli.compare import cost_lines, output_lines
+from rlnas.cli.before_after import cost_lines, output_lines
 from rlnas.cli.reading import described_input, read_network
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.interchange import FORMATS, export, onnx_excuse

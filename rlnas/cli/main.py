@@ -20,6 +20,7 @@ USAGE = """usage: rlnas COMMAND ...
 commands:
   train    search a network (also installed as train-controller); rlnas train --help lists the settings
   resume   continue a run that was stopped: rlnas resume RUN
+  compare  controllers beside random search, over seeds and tasks: rlnas compare CONFIG
   show     list the layers of a network, draw it, or list what can be done to it: rlnas show NETWORK
   apply    one edit by hand: rlnas apply NETWORK OPERATOR SITE --to FOLDER
   export   a network as plain PyTorch, safetensors and ONNX: rlnas export NETWORK --to FOLDER
@@ -30,6 +31,7 @@ commands:
 COMMANDS = {
     "train": ("rlnas.cli.train", "train"),
     "resume": ("rlnas.cli.resume", "resume"),
+    "compare": ("rlnas.cli.compare", "compare"),
     "show": ("rlnas.cli.show", "show"),
     "apply": ("rlnas.cli.apply", "apply_operator"),
     "export": ("rlnas.cli.export", "export_network"),

@@ -73,7 +73,7 @@ def parse_search(prog: str, arguments: Sequence[str]) -> tuple[SearchSettings, d
     files = parsed.pop("config", None) or []
     settings.pop("config", None)
     plain: dict[str, Any] = parsed.as_dict()
-    _check_ranges(plain)
+    check_ranges(plain)
     stem = Path(str(files[-1])).stem if files else "search"
     return SearchSettings(**settings.as_dict()), plain, stem
 
@@ -84,14 +84,24 @@ def settings_from_dict(plain: dict[str, Any]) -> SearchSettings:
     Raises:
         ConfigError: If the data are not valid settings.
     """
+    return complete_settings(plain)[0]
+
+
+def complete_settings(plain: dict[str, Any]) -> tuple[SearchSettings, dict[str, Any]]:
+    """Settings as objects and as plain data, with the defaults of what is not given.
+
+    Raises:
+        ConfigError: If the data are not valid settings.
+    """
     parser = search_parser("rlnas resume")
     try:
         parsed = parser.parse_object(plain)
         settings = parser.instantiate(parsed)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise ConfigError(_one_line(str(error), _keys(parser), [])) from None
+    parsed.pop("config", None)
     settings.pop("config", None)
-    return SearchSettings(**settings.as_dict())
+    return SearchSettings(**settings.as_dict()), parsed.as_dict()
 
 
 def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -107,7 +117,12 @@ def _keys(parser: jsonargparse.ArgumentParser) -> list[str]:
     return [*flat(parser.get_defaults().as_dict())]
 
 
-def _check_ranges(plain: dict[str, Any]) -> None:
+def check_ranges(plain: dict[str, Any]) -> None:
+    """Check the numbers of all settings.
+
+    Raises:
+        ConfigError: Naming the first that is out of range.
+    """
     values = flat(plain)
     for key, least in LEAST.items():
         if values[key] < least:

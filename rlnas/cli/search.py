@@ -31,14 +31,12 @@ from rlnas.tracking import TeeTracker, resolve_mode
 
 
 def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
-    """Check everything that a person can have got wrong, then make the run directory and search.
+    """Check the settings, then make the run directory and search.
 
     Returns:
         Exit status.
     """
-    task = load_the_task(settings)
-    start = given_start(settings, task)
-    _check(settings, task, start)
+    task, start = check(settings)
     if settings.run.store is not None:
         plain["run"]["store"] = str(Path(settings.run.store).absolute())  # a run may be resumed from another folder
     run = new_run(settings, plain, stem=stem)
@@ -60,7 +58,10 @@ def load_the_task(settings: SearchSettings) -> Task:
     return load_task(settings.task.name, **options)
 
 
-def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
+def check(settings: SearchSettings) -> tuple[Task, Network | None]:
+    """Check everything that a person can have got wrong; gives the task and a start network of one's own."""
+    task = load_the_task(settings)
+    start = given_start(settings, task)
     resolve_mode(settings.tracking.mode, os.environ)
     if settings.run.store is not None and Path(settings.run.store).exists():
         with Store(settings.run.store) as store:
@@ -70,6 +71,7 @@ def _check(settings: SearchSettings, task: Task, start: Network | None) -> None:
         problem.check_lag()
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
     make_searcher(settings, env)
+    return task, start
 
 
 def _recipe(settings: SearchSettings) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.cli.budget import Budget, BudgetCallback
 from rlnas.cli.checkpoints import last_extra, load_checkpoint, save_checkpoint
+from rlnas.cli.clock import SearchClock
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.followers import BestKeeper, Follower, Hypervolume, Payments
 from rlnas.cli.progress import SearchProgress
@@ -142,6 +143,7 @@ def play_stage(
     main = stage == "controller"
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
     budget = Budget(settings)
+    clock = SearchClock(problem.service if isinstance(problem, MorphProblem) else None)
 
     def on_evaluation(evaluation: dict[str, Any]) -> None:
         if budget.spend(evaluation):
@@ -158,6 +160,7 @@ def play_stage(
         for name, follower in followers.items():
             if name in extra:
                 follower.restore(extra[name])
+        clock.restore(extra.get("clock", clock.state()))  # those of the first version had none
         for problem_text in problems:
             progress.console.print(f"passed over a checkpoint: {problem_text}")
     else:
@@ -170,8 +173,10 @@ def play_stage(
     progress.stage(controller_name, budget.shown, done=budget.spent, best=counts.best)
 
     def checkpoint() -> None:
+        StageTracker(tracker, stage, main=main).log(clock.tick(), step=counts.evaluations)
         known = {name: follower.state() for name, follower in followers.items()}
-        extra = {"counts": counts.state(), "budget": budget.state(), "offset": tracker.offset(), **known}
+        own = {"counts": counts.state(), "budget": budget.state(), "clock": clock.state(), "offset": tracker.offset()}
+        extra = {**own, **known}
         save_checkpoint(folder, controller, extra, owner=owner)
 
     left = budget.episodes * env.max_steps - controller.num_timesteps

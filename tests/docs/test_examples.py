@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlnas.cli.compare_settings import read_comparison
 from rlnas.cli.main import main
 from rlnas.cli.parse import parse_search
 from rlnas.cli.stages import controller_arguments
@@ -119,6 +120,9 @@ def check(words: list[str]) -> None:
             pass
         case ["rlnas", "train", *options] | ["train-controller", *options]:
             check_settings(options)
+        case ["rlnas", "compare", config, *options]:
+            read_comparison(config)
+            assert all(word in ("--jobs", "--name", "--report-only") for word in options if word.startswith("--"))
         case ["rlnas", "resume", run_directory]:
             assert run_directory.startswith("runs/")
         case ["rlnas", "show" | "apply" | "export", *_]:

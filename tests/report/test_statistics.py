@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlnas.report import Estimate, mean_interval, paired_difference, wilson_interval
-from rlnas.report.statistics import t_quantile
+from rlnas.report.statistics import holm, sign_flip_test, t_quantile
 
 
 def test_t_quantile_table() -> None:
@@ -81,3 +82,35 @@ def test_mean_interval_covers() -> None:
         assert interval is not None
         covered += interval[0] <= 3.0 <= interval[1]
     assert 0.935 < covered / 2000 < 0.965  # 95 %, give or take three standard errors
+
+
+def test_sign_flips_by_hand() -> None:
+    """Of the eight signs of 1, 2, 3 only +++ and --- have a sum of 6; with 1, -2, 3 also four more reach 2."""
+    assert sign_flip_test([1.0, 2.0, 3.0]) == pytest.approx(2 / 8)
+    assert sign_flip_test([1.0, -2.0, 3.0]) == pytest.approx(6 / 8)
+    assert sign_flip_test([0.0, 0.0]) == 1.0
+    assert sign_flip_test([0.1] * 10) == pytest.approx(2 / 2**10)
+    assert sign_flip_test([-0.1] * 10) == pytest.approx(2 / 2**10)
+
+
+def test_sign_flips_of_many_are_drawn() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1.0, size=60).tolist()
+    drawn = sign_flip_test(values)
+    exact = mean_interval(values)
+    assert exact.interval is not None
+    t = abs(exact.mean) / ((exact.interval[1] - exact.mean) / t_quantile(0.975, 59))
+    assert drawn == sign_flip_test(values)
+    assert t_quantile(1 - drawn / 2, 59) == pytest.approx(t, rel=0.05)  # near Student's for normal values
+
+
+def test_sign_flips_without_an_effect_are_seldom_small() -> None:
+    generator = np.random.default_rng(1)
+    small = [sign_flip_test(generator.standard_t(2, size=10).tolist()) <= 0.05 for _ in range(400)]
+    assert 0.02 < np.mean(small) < 0.08
+
+
+def test_holm_by_hand() -> None:
+    """The least is multiplied by 3, the next by 2, and none gets below one before it."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
