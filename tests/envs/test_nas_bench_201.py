@@ -151,3 +151,25 @@ def test_regret_of_knowing_every_label_is_the_published_one() -> None:
                 test, chosen = problem.hidden["test_accuracy"], np.where(inside, problem.scores, -1).argmax()
                 regrets.append(100 * (test[inside].max() - test.flat[chosen]))
     assert np.mean(regrets) == pytest.approx(0.58, abs=0.005)
+
+
+@pytest.mark.skipif(not DATA.is_file(), reason="needs the published data")
+@pytest.mark.parametrize("form", ["build", "edit"])
+def test_10_000_random_episodes_under_random_limits_break_none_and_find_no_dead_end(form: str) -> None:
+    """Edits begin with all edges skipping, which the tightest limits forbid and the others allow."""
+    table, rng = load_nas_bench_201(DATA), seeded()
+    broken = dead = 0
+    for _ in range(250):
+        settings: dict[str, Any] = {"dataset": rng.choice(table.datasets), "device": rng.choice(table.devices)}
+        settings |= {name: f"{rng.uniform(5, 95):.1f}%" for name in ("max_latency", "max_params")}
+        problem = make_nas_bench_201(DATA, form=form, **settings)
+        for _ in range(40):
+            episode = problem.begin()
+            stuck = False
+            while not episode.ended:
+                legal = episode.legal().actions
+                stuck |= legal == (STOP,)
+                episode.step(legal[rng.integers(len(legal))])
+            broken += not problem.feasible.meets(episode.assignment)
+            dead += stuck
+    assert broken == 0 and dead < 100  # 1 %
