@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlnas.envs.protocols import Late, Observation, Problem
+from rlnas.envs.protocols import Episode, Late, Observation, Outcome, Problem
 from rlnas.errors import ConfigError
 
 
@@ -25,7 +25,8 @@ class Batch:
     STOP is absorbing: after it only STOP is legal until ``max_steps``, so that all episodes end in the same step.
 
     Args:
-        problem: Where the episodes come from, and what scores them.
+        problem: Where the episodes come from, and what scores them; or several problems of the same sizes, which the
+            episodes take turns at: the first episode of every batch is the first problem's, and so on.
         n_envs: Number of episodes.
         seed: Evaluation seed of all episodes.
         lag: How many evaluations may still be in work when a batch ends. Such an episode has a reward of 0 and
@@ -33,21 +34,24 @@ class Batch:
             (number, reward, info). What a learner sees then depends on timing.
 
     Raises:
-        ConfigError: If ``lag`` is not below ``n_envs``.
+        ConfigError: If ``lag`` is not below ``n_envs``, or several problems differ in sizes, are more than the
+            episodes, or are to have a lag.
     """
 
-    def __init__(self, problem: Problem, *, n_envs: int, seed: int, lag: int = 0) -> None:
+    def __init__(self, problem: Problem | Sequence[Problem], *, n_envs: int, seed: int, lag: int = 0) -> None:
+        self.problems = list(problem) if isinstance(problem, Sequence) else [problem]
+        self._check(n_envs, lag)
         if not 0 <= lag < n_envs:
             raise ConfigError(f"lag={lag} must be at least 0 and below the number of episodes in a batch, {n_envs}")
-        self.problem = problem
+        self.problem = self.problems[0]
         self.n_envs = n_envs
         self.seed = seed
         self.lag = lag
-        self.episodes = [problem.begin() for _ in range(n_envs)]
+        self.episodes = self._begin()
 
     def reset(self) -> list[Observation]:
         """Begin new episodes."""
-        self.episodes = [self.problem.begin() for _ in range(self.n_envs)]
+        self.episodes = self._begin()
         return self.observe()
 
     def observe(self) -> list[Observation]:
@@ -63,8 +67,27 @@ class Batch:
             return [Transition(0.0, False, info) for info in infos]
         if self.lag:
             return self._early(infos)
-        outcomes = self.problem.score(self.episodes, seed=self.seed)
-        return [Transition(o.reward, True, info | o.info) for o, info in zip(outcomes, infos, strict=True)]
+        return [Transition(o.reward, True, info | o.info) for o, info in zip(self._score(), infos, strict=True)]
+
+    def _begin(self) -> list[Episode]:
+        return [self.problems[i % len(self.problems)].begin() for i in range(self.n_envs)]
+
+    def _score(self) -> list[Outcome]:
+        """What each episode is worth to its problem."""
+        n = len(self.problems)
+        scored = [problem.score(self.episodes[i::n], seed=self.seed) for i, problem in enumerate(self.problems)]
+        return [scored[i % n][i // n] for i in range(self.n_envs)]
+
+    def _check(self, n_envs: int, lag: int) -> None:
+        sizes = {(problem.layout, problem.max_steps) for problem in self.problems}
+        if len(sizes) != 1:
+            raise ConfigError(
+                f"the problems of a batch must have the same sizes, of which there are {len(sizes)}: {sizes}"
+            )
+        if len(self.problems) > n_envs or (lag and len(self.problems) > 1):
+            raise ConfigError(
+                f"{len(self.problems)} problems need at least as many episodes in a batch, not {n_envs}, and no lag"
+            )
 
     def _early(self, infos: list[dict[str, Any]]) -> list[Transition]:
         """The end of a batch that does not wait for all of its evaluations."""

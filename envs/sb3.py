@@ -14,25 +14,26 @@ from rlnas.envs.batch import Batch
 from rlnas.envs.imagined import ImaginedProblem
 from rlnas.envs.protocols import Observation, Problem
 from rlnas.envs.spaces import action_space, observation_space
+from rlnas.errors import ConfigError
 
 
 class EpisodeVecEnv(VecEnv):
     """Episodes in lock-step; ``infos[i]`` of the last step holds ``evaluation``, ``actions`` and ``episode``.
 
     Args:
-        problem: Where the episodes come from, and what scores them.
+        problem: Where the episodes come from, and what scores them; or several problems of the same sizes, see `Batch`.
         n_envs: Number of episodes.
         seed: Evaluation seed.
         lag: Evaluations that a batch does not wait for; see `Batch`.
     """
 
-    def __init__(self, problem: Problem, *, n_envs: int, seed: int = 0, lag: int = 0) -> None:
+    def __init__(self, problem: Problem | Sequence[Problem], *, n_envs: int, seed: int = 0, lag: int = 0) -> None:
         self.batch = Batch(problem, n_envs=n_envs, seed=seed, lag=lag)
-        self.max_steps = problem.max_steps
+        self.max_steps = self.batch.problem.max_steps
         self.render_mode = None
         self._actions: Sequence[int] = ()
         self._begun = time.perf_counter()
-        layout = problem.layout
+        layout = self.batch.problem.layout
         self.variants = layout.names
         super().__init__(n_envs, observation_space(layout), action_space(layout))
 
@@ -63,10 +64,16 @@ class EpisodeVecEnv(VecEnv):
 
     def finish(self) -> list[dict[str, Any]]:
         """Wait for all evaluations that are late; gives the infos of their episodes."""
-        return [outcome.info for outcome in self.batch.problem.finish()]
+        return [outcome.info for problem in self.batch.problems for outcome in problem.finish()]
 
     def imagined(self, n_envs: int) -> EpisodeVecEnv:
-        """As many of the same episodes, without evaluation; see `ImaginedProblem`."""
+        """As many of the same episodes, without evaluation; see `ImaginedProblem`.
+
+        Raises:
+            ConfigError: If there are several problems, for what is legal in one may not be in another.
+        """
+        if len(self.batch.problems) > 1:
+            raise ConfigError("the episodes of several problems cannot be imagined; give one problem")
         return EpisodeVecEnv(ImaginedProblem(self.batch.problem), n_envs=n_envs)
 
     def action_masks(self) -> NDArray[np.bool_]:
@@ -78,7 +85,8 @@ class EpisodeVecEnv(VecEnv):
         return [None] * self.num_envs
 
     def close(self) -> None:
-        self.batch.problem.close()
+        for problem in self.batch.problems:
+            problem.close()
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,16 @@ class EpisodeVectorEnv(VectorEnv[Entries, NDArray[Any], NDArray[Any]]):
 
     Args:
         num_envs: Number of episodes.
-        problem: Where the episodes come from, and what scores them.
+        problem: Where the episodes come from, and what scores them; or several problems of the same sizes, see `Batch`.
         seed: Seed of evaluations until `reset` gives one.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP, "render_modes": []}  # noqa: RUF012  (gymnasium's own form)
 
-    def __init__(self, num_envs: int = 1, *, problem: Problem, seed: int = 0) -> None:
-        self.problem = problem
-        self.batch = Batch(self.problem, n_envs=num_envs, seed=seed)
-        layout = problem.layout
+    def __init__(self, num_envs: int = 1, *, problem: Problem | Sequence[Problem], seed: int = 0) -> None:
+        self.batch = Batch(problem, n_envs=num_envs, seed=seed)
+        self.problem = self.batch.problem
+        layout = self.problem.layout
         self.num_envs = num_envs
         self.single_observation_space = observation_space(layout)
         self.single_action_space = action_space(layout)
@@ -67,7 +68,8 @@ class EpisodeVectorEnv(VectorEnv[Entries, NDArray[Any], NDArray[Any]]):
         return np.stack([o["action_mask"] for o in self.batch.observe()]).astype(np.bool_)
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.problem.close()
+        for problem in self.batch.problems:
+            problem.close()
 
     def _stack(self, observations: list[Any]) -> Entries:
         return {name: np.stack([o[name] for o in observations]) for name in observations[0]}

@@ -252,6 +252,39 @@ def test_batches_agree_with_the_single_environment(env: BuildEnv) -> None:
         assert np.float32(env.replay(info)[0]) == reward
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_episodes_take_turns_at_several_problems(form: str) -> None:
+    """Each is played under its own limits, shows them, and is paid by its own scores."""
+    settings = {"start": SPACE.choices(table(share=0.1).feasible.sample(np.random.default_rng(0)))}
+    several = [table(share=share, form=form, **(settings if form == "edit" else {})) for share in (0.1, 0.5, 0.9)]
+    alone = [EpisodeVecEnv(problem, n_envs=1) for problem in several]
+    env, rng = EpisodeVecEnv(several, n_envs=5), np.random.default_rng(0)
+    for _ in range(20):
+        observation = env.reset()
+        assert observation["context"][:, 2].tolist() == [np.float32(several[i % 3].feasible.share) for i in range(5)]
+        single = [a.reset() for a in alone]
+        for _ in range(env.max_steps):
+            for i in range(3):
+                assert all(np.array_equal(observation[name][i], single[i][name][0]) for name in observation)
+            actions = np.array([rng.choice(np.flatnonzero(mask)) for mask in observation["action_mask"]])
+            observation, rewards, _, infos = env.step(actions)
+            ends = [a.step(actions[i : i + 1]) for i, a in enumerate(alone)]
+            single = [end[0] for end in ends]
+        for i, info in enumerate(infos):
+            chosen, problem = SPACE.from_choices(info["evaluation"]["choices"]), several[i % 3]
+            assert problem.feasible.meets(chosen) and rewards[i] == np.float32(problem.scores[chosen])
+            assert info["evaluation"]["start_id"] == problem.origin
+
+
+def test_problems_that_cannot_take_turns_are_refused() -> None:
+    small = TableProblem(DecisionSpace.of({"only": ("a", "b")}), [0.0, 1.0])
+    for problems, n_envs, lag in (([], 2, 0), ([table(), small], 2, 0), ([table()] * 3, 2, 0), ([table()] * 2, 4, 1)):
+        with pytest.raises(ConfigError):
+            EpisodeVecEnv(problems, n_envs=n_envs, lag=lag)
+    with pytest.raises(ConfigError, match="imagined"):
+        EpisodeVecEnv([table(), table()], n_envs=2).imagined(4)
+
+
 def test_make_vec() -> None:
     env = gymnasium.make_vec("rlnas/Build-v0", 2, vectorization_mode="vector_entry_point", problem=table())
     assert isinstance(env, EpisodeVectorEnv)
