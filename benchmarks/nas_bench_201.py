@@ -54,7 +54,7 @@ from rlnas.report.statistics import Estimate, mean_interval, paired_difference
 DEVICES = ("1080ti_1", "raspi4", "eyeriss", "fpga", "gold_6226", "titan_rtx_256")
 QUANTILES = (20, 50, 80)
 BUDGETS = (50, 150)
-PLAYS = 20  # episodes per query at most, after which a policy that proposes nothing new is stopped
+PLAYS = 10  # episodes per query at most, after which a policy that proposes nothing new is stopped
 
 
 @dataclass(frozen=True)
