@@ -38,10 +38,10 @@ EARLY, LAST, SAMPLES = 200, 50, 500
 ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "random": ("random", {}, 10),
     "evolution": ("evolution", {"population": 20, "sample": 5}, 1),
-    "local_search": ("local_search", {}, 1),
+    "local_search": ("local_search", {"move": "first"}, 1),
     "reinforce": ("reinforce", {}, 10),
     "ppo": ("ppo", {}, 10),
-    "imagination": ("imagination", {"n_rollouts": 2, "n_imagined": 48}, 10),
+    "imagination": ("imagination", {}, 10),
 }
 """Controllers with their arguments and the episodes in a batch, the same for all tables."""
 
