@@ -156,6 +156,7 @@ class Imagination(SearchController):
         self._rows: list[dict[str, Any]] = []  # what was evaluated: key, actions, features, reward
         self._asked: dict[tuple[int, ...], tuple[str, dict[str, Any]]] = {}  # by actions: what is in evaluation
         self._plans: list[tuple[int, ...]] = []
+        self._worths: dict[tuple[int, ...], float] = {}
         self._imagined = ImaginedRewards(imagined(env, n_imagined), optimism=optimism)
         super().__init__(env, seed=seed)
         self.learner = LEARNERS[learner](self._imagined, seed=seed, **{**DEFAULTS[learner], **given})
@@ -185,9 +186,11 @@ class Imagination(SearchController):
             asked = self._asked.pop(episode.actions, None)
             if asked is not None:
                 key, features = asked
-                row = {"key": key, "actions": list(episode.actions), "features": features, "reward": episode.value}
+                reward = self._worths.get(episode.actions, episode.value)
+                row = {"key": key, "actions": list(episode.actions), "features": features, "reward": reward}
                 self._rows.append(row)
-                found.append((features, episode.value))
+                found.append((features, reward))
+        self._worths = {}
         self._record(found)
 
     def follow(self, mask: Masks, step: int) -> int:
@@ -231,6 +234,14 @@ class Imagination(SearchController):
     def restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take up the learner's memory."""
         self.learner.restore_tensors(tensors)
+
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_] | None = None) -> None:
+        """Also take down what networks are worth by themselves: some rewards pay by what was found before."""
+        ended = [*infos, *(info for _, _, info in infos[0].get("arrived", ()))]
+        for info in ended:
+            if "evaluation" in info:
+                self._worths[tuple(map(int, info["actions"]))] = float(info["evaluation"]["reward"])
+        super()._update_info_buffer(infos, dones)
 
     def _fit(self) -> Surrogate | None:
         """What the rewards so far, and the labels, let expect."""

@@ -53,6 +53,20 @@ def test_it_finds_the_best_sooner_than_its_learner_alone(learner: str) -> None:
     assert later[0] > later[1] + 0.2
 
 
+class PaidByHistory(Toy):
+    """Whatever is found is paid the same; the record says what it is worth."""
+
+    def step_wait(self) -> Any:
+        observations, rewards, dones, infos = super().step_wait()
+        return observations, np.zeros_like(rewards), dones, infos
+
+
+def test_what_networks_are_worth_counts_not_what_was_paid() -> None:
+    env = PaidByHistory(n_envs=5)
+    make(env).learn(120)
+    assert len({edits(taken) for taken, reward in env.played if reward > 1 + 2.5 * GOOD}) == 4
+
+
 def test_imagined_episodes_cost_nothing_and_train_the_policy() -> None:
     env = Toy(n_envs=5)
     controller = make(env)
