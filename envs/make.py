@@ -53,6 +53,12 @@ def make_space(
     max_macs: LimitSetting = "4x",
     max_params: LimitSetting = None,
     max_predicted_ms: LimitSetting = None,
+    max_memory_bytes: LimitSetting = None,
+    min_macs: LimitSetting = None,
+    min_params: LimitSetting = None,
+    min_predicted_ms: LimitSetting = None,
+    min_memory_bytes: LimitSetting = None,
+    enforce: str = "mask",
     predict: Callable[[Graph], float] | None = None,
 ) -> MorphSpace:
     """A space of edits of a start network for a task.
@@ -65,6 +71,12 @@ def make_space(
         max_macs: Limit on multiply-accumulates: a number, ``"4x"`` the start network's, or ``"60%"`` of it.
         max_params: Limit on parameters, in the same forms.
         max_predicted_ms: Limit on the latency that ``predict`` gives, in the same forms.
+        max_memory_bytes: Limit on the activations alive at once for one sample, in the same forms.
+        min_macs: Lower limit on multiply-accumulates, in the same forms, like those that follow.
+        min_params: On parameters.
+        min_predicted_ms: On predicted latency.
+        min_memory_bytes: On activations.
+        enforce: What is done about limits: ``"mask"``, ``"reject"`` or ``"penalty"``; see `MorphSpace`.
         predict: Latency of an architecture in milliseconds.
 
     Raises:
@@ -78,11 +90,20 @@ def make_space(
     check_fit(start, task)
     chosen = default_variants(start) if variants is None else tuple(_variant(v) for v in variants)
     limits = Limits.resolve(
-        start, max_macs=max_macs, max_params=max_params, max_predicted_ms=max_predicted_ms, predict=predict
+        start,
+        max_macs=max_macs,
+        max_params=max_params,
+        max_predicted_ms=max_predicted_ms,
+        max_memory_bytes=max_memory_bytes,
+        min_macs=min_macs,
+        min_params=min_params,
+        min_predicted_ms=min_predicted_ms,
+        min_memory_bytes=min_memory_bytes,
+        predict=predict,
     )
     if max_nodes is None:
         max_nodes = max(SLOTS, len(start) + SLOTS_PER_STEP * max_steps)
-    return MorphSpace(start, chosen, max_steps=max_steps, max_nodes=max_nodes, limits=limits)
+    return MorphSpace(start, chosen, max_steps=max_steps, max_nodes=max_nodes, limits=limits, enforce=enforce)
 
 
 def check_fit(graph: Graph, task: Task) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -190,10 +191,11 @@ class MorphProblem:
     def score(self, episodes: Sequence[MorphEpisode], *, seed: int) -> list[Outcome]:
         """Evaluate the networks of ended episodes together.
 
-        A network over a limit, which only illegal actions can leave an episode with, is not trained.
+        A network that breaks a limit is not trained, unless limits are enforced by a penalty. Where the mask enforces
+        them, only illegal actions can leave an episode with one.
         """
         self.reward  # noqa: B018  (trains the start network, if that is still to be done)
-        inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
+        inside = [self._evaluates(episode) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
         found = iter(self._evaluate(self.service, candidates, seed))
         return [
@@ -215,7 +217,7 @@ class MorphProblem:
         self.check_lag()
         self.reward  # noqa: B018  (trains the start network, if that is still to be done)
         assert isinstance(self.service, Service)
-        inside = [self.space.limits.met_by(episode.graph) for episode in episodes]
+        inside = [self._evaluates(episode) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
         numbers = iter(self.service.submit(candidates, seed=seed))
         known: list[Outcome | Late] = [
@@ -262,16 +264,23 @@ class MorphProblem:
     def _evaluate(self, service: Service | Layer, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
         return service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
+    def _evaluates(self, episode: MorphEpisode) -> bool:
+        """Whether the network that an episode ended with is evaluated."""
+        return self.space.enforce == "penalty" or self.space.limits.met_by(episode.graph)
+
     def _outcome(self, episode: MorphEpisode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         reward = self.reward_for(metrics)
         value, paid = reward(metrics), reward(metrics, self.history)
+        excess = self.space.limits.excess(episode.graph)
+        if metrics is not None and excess > 1.0:
+            value, paid = (reward.over_limit(x, math.log(excess)) for x in (value, paid))
         if reward.looks_back:
-            self.history.add(reward.facts(metrics))
+            self.history.add(reward.facts(metrics) if excess <= 1.0 else None)
         status: str
         reason: str | None
-        if evaluation is None:
-            status, reason = "infeasible", f"over the limit {self.space.limits}"
+        if evaluation is None or (metrics is not None and excess > 1.0):
+            status, reason = "infeasible", f"breaks the limits {self.space.limits}"
         elif metrics is not None and not reward.feasible(metrics):
             status, reason = "infeasible", "over the limit on measured latency"
         else:

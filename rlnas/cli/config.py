@@ -41,6 +41,13 @@ class SpaceSettings:
         promote_every: Evaluations after which the best network since, as trained, becomes the start of all further
             episodes, if it is better than the start was; by default the start stays.
         max_predicted_ms: Limit on the latency that a table or a predictor gives (latency.meter), in the same forms.
+        max_memory_bytes: Limit on the activations alive at once for one sample, in the same forms.
+        min_macs: Lower limit on multiply-accumulates, in the same forms.
+        min_params: Lower limit on parameters.
+        min_predicted_ms: Lower limit on predicted latency.
+        min_memory_bytes: Lower limit on activations.
+        enforce: What is done about these limits: mask (actions that break them for good are illegal), reject (networks
+            that break them are not evaluated) or penalty (they are evaluated and paid less).
     """
 
     start: str | None = None
@@ -55,6 +62,12 @@ class SpaceSettings:
     max_params: int | str | None = None
     promote_every: int | None = None
     max_predicted_ms: float | str | None = None
+    max_memory_bytes: int | str | None = None
+    min_macs: int | str | None = None
+    min_params: int | str | None = None
+    min_predicted_ms: float | str | None = None
+    min_memory_bytes: int | str | None = None
+    enforce: Literal["mask", "reject", "penalty"] = "mask"
 
 
 @dataclass

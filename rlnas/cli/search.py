@@ -137,6 +137,12 @@ def space_arguments(settings: SearchSettings) -> dict[str, Any]:
         "max_macs": space.max_macs,
         "max_params": space.max_params,
         "max_predicted_ms": space.max_predicted_ms,
+        "max_memory_bytes": space.max_memory_bytes,
+        "min_macs": space.min_macs,
+        "min_params": space.min_params,
+        "min_predicted_ms": space.min_predicted_ms,
+        "min_memory_bytes": space.min_memory_bytes,
+        "enforce": space.enforce,
     }
 
 

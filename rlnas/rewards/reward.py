@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from rlnas.errors import ConfigError, unknown_name
-from rlnas.rewards.formula import Formula, Frame
+from rlnas.rewards.formula import LARGEST_LOG, Formula, Frame
 from rlnas.rewards.history import History
 from rlnas.rewards.measured import COSTS, Facts, Measured, Reference
 from rlnas.rewards.registry import DEFAULT_REWARD, REWARDS
@@ -89,7 +89,7 @@ class Reward:
         Args:
             log_excess: Logarithm of how many times the limit is exceeded.
         """
-        return self.formula.over_limit(value, log_excess)
+        return self.formula.over_limit(value, min(log_excess, LARGEST_LOG))
 
     def facts(self, metrics: Measured | None) -> Facts | None:
         """What a `History` keeps of an evaluation: None if it failed or is over the limit on latency."""

@@ -71,7 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--reward.name=tan"], ["'tan'", "tangent"]),
         (["--reward.cost=flops"], ["'flops'", "macs"]),
         (["--reward.cost=macs", "--reward.target_ms=1"], ["target_ms", "macs"]),
-        (["--space.max_params=20"], ["n_params <= 20", "smallest found"]),
+        (["--space.max_params=20"], ["n_params <= 20", "nearest found"]),
         (["--space.max_macs=lots"], ["max_macs", "lots"]),
         (["--space.stages=8"], ["stages"]),
         (["--task.name=npz"], ["path"]),
