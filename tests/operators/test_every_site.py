@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import rlnas
 from rlnas.network import Network
-from rlnas.operators import OPERATORS
+from rlnas.operators import OPERATORS, Operator
 from tests.networks import NETWORKS, enliven
 from tests.networks.fixture import image
 from tests.operators.checks import EXACT, generator, make_inputs, relative
@@ -40,41 +42,46 @@ def outputs(module: nn.Module, inputs: Tensor, *, modes: bool) -> list[Tensor]:
     return found
 
 
-def check_sites(name: str, every: int, *, exact: bool) -> None:
-    """Exactness or a reported drift, shapes and declared costs, at one of so many sites of each operator."""
-    before = take_in(name)
-    graph = before.graph
-    ops = {node.op for node in graph.nodes}
+@lru_cache(maxsize=1)
+def prepared(name: str) -> tuple[Network, Tensor, list[Tensor], bool]:
+    """A network, inputs, what it gives for them, and whether training mode makes a difference."""
+    network = take_in(name)
+    ops = {node.op for node in network.graph.nodes}
     modes = not any(op.startswith("dropout") for op in ops) and any(op.startswith("batch_norm") for op in ops)
-    inputs = make_inputs(graph, 0, n=3 if modes else 1)
-    expected = outputs(before.module(), inputs, modes=modes)
-    for operator in [operator for operator in OPERATORS.values() if operator.exact == exact]:
-        for site in operator.sites(graph)[::every]:
-            edit = operator.edit(graph, site)
-            after = operator.apply(before, site, generator=generator(1), calibration=None if operator.exact else inputs)
-            module = after.module().eval()
-            assert after.graph == edit.graph and after.graph.output_shape == graph.output_shape
-            assert sum(p.numel() for p in module.parameters()) == graph.n_params + edit.cost_delta.n_params, site
-            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-                first = module(inputs[:1])
-            assert counter.get_total_flops() == 2 * (graph.macs + edit.cost_delta.macs), site
-            assert tuple(first.shape[1:]) == graph.output_shape and bool(first.isfinite().all())
-            if operator.exact:
-                for old, new in zip(expected, outputs(module, inputs, modes=modes), strict=True):
-                    assert relative(old, new) <= EXACT, site
-            else:
-                drift = after.history[-1].drift
-                assert drift is not None and drift >= 0.0, site
+    inputs = make_inputs(network.graph, 0, n=3 if modes else 1)
+    return network, inputs, outputs(network.module(), inputs, modes=modes), modes
 
 
-@pytest.mark.parametrize("exact", [True, False], ids=["exact", "approximate"])
+def check_sites(name: str, every: int, operator: Operator) -> None:
+    """Exactness or a reported drift, shapes and declared costs, at one of so many sites of an operator."""
+    before, inputs, expected, modes = prepared(name)
+    graph = before.graph
+    for site in operator.sites(graph)[::every]:
+        edit = operator.edit(graph, site)
+        after = operator.apply(before, site, generator=generator(1), calibration=None if operator.exact else inputs)
+        module = after.module().eval()
+        assert after.graph == edit.graph and after.graph.output_shape == graph.output_shape
+        assert sum(p.numel() for p in module.parameters()) == graph.n_params + edit.cost_delta.n_params, site
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+            first = module(inputs[:1])
+        assert counter.get_total_flops() == 2 * (graph.macs + edit.cost_delta.macs), site
+        assert tuple(first.shape[1:]) == graph.output_shape and bool(first.isfinite().all())
+        if operator.exact:
+            for old, new in zip(expected, outputs(module, inputs, modes=modes), strict=True):
+                assert relative(old, new) <= EXACT, site
+        else:
+            drift = after.history[-1].drift
+            assert drift is not None and drift >= 0.0, site
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", QUICK)
-def test_some_sites(name: str, exact: bool) -> None:
-    check_sites(name, QUICK[name], exact=exact)
+def test_some_sites(name: str, operator: str) -> None:
+    check_sites(name, QUICK[name], OPERATORS[operator])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("exact", [True, False], ids=["exact", "approximate"])
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", NAMED)
-def test_every_site(name: str, exact: bool) -> None:
-    check_sites(name, 1, exact=exact)
+def test_every_site(name: str, operator: str) -> None:
+    check_sites(name, 1, OPERATORS[operator])
