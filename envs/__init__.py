@@ -11,9 +11,6 @@ from rlnas.envs.single import EpisodeEnv
 from rlnas.envs.table_problem import TableProblem
 from rlnas.envs.vector import EpisodeVectorEnv
 
-MorphVecEnv = EpisodeVecEnv
-"""What `EpisodeVecEnv` was called while all episodes were edits."""
-
 __all__ = [
     "BuildEnv",
     "Episode",
@@ -22,7 +19,6 @@ __all__ = [
     "EpisodeVectorEnv",
     "MorphEnv",
     "MorphProblem",
-    "MorphVecEnv",
     "NASBench201Env",
     "Outcome",
     "Problem",
