@@ -167,8 +167,11 @@ class Imagination(SearchController):
         """Fit the surrogate, imagine, and choose what to play."""
         self._imagined.surrogate = self._fit()
         self._imagined.known = {row["key"] for row in self._rows} | {key for key, _ in self._asked.values()}
-        steps = self.n_rollouts * self.max_steps * self._imagined.num_envs
-        self.learner.learn(steps, reset_num_timesteps=False)
+        if self._imagined.surrogate is None:
+            self._imagine_freely()
+        else:
+            steps = self.n_rollouts * self.max_steps * self._imagined.num_envs
+            self.learner.learn(steps, reset_num_timesteps=False)
         for _ in range(self.n_neighbours):
             self._imagine_neighbours()
         self._plans = self._choose_plans()
@@ -255,6 +258,13 @@ class Imagination(SearchController):
             return prior
         points = Points.of(features, names=self._imagined.names)
         return Surrogate(points, [row["reward"] for row in self._rows], prior=prior)
+
+    def _imagine_freely(self) -> None:
+        """Imagine what the policy proposes; while nothing is expected of it, there is nothing to learn."""
+        for _ in range(self.n_rollouts):
+            now = self._imagined.reset()
+            for _ in range(self.max_steps):
+                now = self._imagined.step(self.learner.predict(now)[0])[0]
 
     def _imagine_neighbours(self) -> None:
         """Imagine the best episodes with one action changed; what that makes illegal is changed too."""
