@@ -36,7 +36,8 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
     - ``scaled``: (R - baseline) / deviation of past returns.
     - ``difference``: R - baseline.
     - ``rank``: from -1 to 1, the share of the last ``history`` returns that are lower less the share that are higher;
-      it does not mind how rewards are scaled, nor a few that are far out. Before any, the baseline is the one to beat.
+      it does not mind how rewards are scaled, nor a few that are far out. Without a past, in the first rollout, returns
+      are compared with each other.
 
     Args:
         env: Episodes in lock-step; its ``max_steps`` is an episode's length.
@@ -180,7 +181,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
     def _advantages(self, returns: Tensor) -> Tensor:
         """Advantages (T,) of the steps from the returns of their episodes."""
         if self.advantage == "rank":
-            past = torch.tensor(list(self.history) or [self.baseline], dtype=returns.dtype)
+            past = torch.tensor(list(self.history), dtype=returns.dtype) if self.history else returns
             advantages = (returns[:, None] - past).sign().mean(dim=1)
         else:
             advantages = returns - self.baseline

@@ -46,10 +46,10 @@ def test_advantages_by_hand() -> None:
 
 
 def test_rank_by_hand() -> None:
-    """Among past returns 1, 1, 2, 3: lower minus higher, over four; before any, above or below the baseline."""
-    controller = make(Toy(), advantage="rank", initial_baseline=1.0, history=4)
+    """Among past returns 1, 1, 2, 3: lower minus higher, over four; before any, among each other."""
+    controller = make(Toy(), advantage="rank", history=4)
     returns = torch.tensor([0.5, 1.0, 2.5, 1e6])
-    assert controller._advantages(returns).tolist() == [-1.0, 0.0, 1.0, 1.0]
+    assert controller._advantages(returns).tolist() == [-0.75, -0.25, 0.25, 0.75]
     controller._remember(np.array([7.0, 7.0, 1.0]))
     controller._remember(np.array([1.0, 2.0, 3.0]))  # of the first three only the last is kept
     assert controller._advantages(returns).tolist() == [-1.0, -0.5, 0.5, 1.0]
@@ -60,13 +60,13 @@ def test_rank_does_not_mind_scale() -> None:
         env = Toy(noise=0.1)
         worth = env.worth
         env.worth = lambda taken: scale * worth(taken)  # type: ignore[method-assign]
-        make(env, advantage="rank", initial_baseline=scale).learn(150)
+        make(env, advantage="rank").learn(150)
         return [taken for taken, _ in env.played]
 
     assert play(1.0) == play(1000.0)
 
 
-def test_ranks_never_see_the_present_batch() -> None:
+def test_after_the_first_batch_ranks_never_see_the_present_one() -> None:
     env = Toy()
     controller = make(env, advantage="rank", initial_baseline=1.0)
     used: list[list[float]] = []
