@@ -21,6 +21,7 @@ from rlnas.controllers.presets import PRESETS, Preset
 from rlnas.controllers.random_search import RandomSearch
 from rlnas.controllers.recurrent_ppo import RecurrentPPO
 from rlnas.controllers.reinforce import Reinforce
+from rlnas.controllers.rejection import rejects
 from rlnas.controllers.tpe import TPE
 from rlnas.controllers.transfer import take_weights
 from rlnas.errors import ConfigError, unknown_name
@@ -96,6 +97,11 @@ def make_controller(
         raise ConfigError(unknown_name("controller", name, CONTROLLERS))
     chosen = CONTROLLERS[name]
     check_arguments(chosen, arguments, of=f"the controller {name!r}", reserved=("env", "seed"))
+    if issubclass(chosen, PPO) and rejects(env):
+        raise ConfigError(
+            f"the controller {name!r} does not correct for rejected networks, which space.enforce=reject asks for: use "
+            "reinforce, or space.enforce=mask"
+        )
     policy_kwargs = arguments.get("policy_kwargs")
     if policy_kwargs is not None:
         reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")

@@ -91,6 +91,7 @@ class ChoiceBuffer(DictRolloutBuffer):
         self._entering = []
         self._absent = np.zeros((self.buffer_size, self.n_envs), dtype=np.bool_)
         self._late: list[tuple[int, int, int]] = []  # number, place of the last step, episode
+        self._dropped: list[tuple[int, int]] = []  # place of the last step, episode
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
         """Take the step that is added next for what it is; see `Controller.note_late`."""
@@ -98,6 +99,10 @@ class ChoiceBuffer(DictRolloutBuffer):
         for number, reward in arrived.items():
             if number in self._held:
                 self._entering.append(self._held.pop(number).rewarded(reward, self.gamma, self.gae_lambda))
+
+    def drop(self, episodes: Sequence[int]) -> None:
+        """Leave out, for good, the episodes whose last step is added next."""
+        self._dropped += [(self.pos, i) for i in episodes]
 
     @property
     def episode_rewards(self) -> tuple[NDArray[np.bool_], list[float]]:
@@ -123,9 +128,10 @@ class ChoiceBuffer(DictRolloutBuffer):
             self.values[step] = np.where(forced[step], known, self.values[step])
             after = self.values[step] * (1.0 - self.episode_starts[step])
         super().compute_returns_and_advantage(last_values=last_values, dones=dones)
+        for last, i in self._dropped:
+            self._absent[self._steps(last, i), i] = True
         for number, last, i in self._late:
-            first = int(np.flatnonzero(self.episode_starts[: last + 1, i])[-1])
-            steps = slice(first, last + 1)
+            steps = self._steps(last, i)
             self._absent[steps, i] = True
             own = {name: getattr(self, name)[steps, i].copy() for name in ("actions", "values", "log_probs")}
             observations = {name: entry[steps, i].copy() for name, entry in self.observations.items()}
@@ -163,6 +169,10 @@ class ChoiceBuffer(DictRolloutBuffer):
         deviation = advantages.std(ddof=1) if advantages.size > 1 else 0.0
         scaled: NDArray[Any] = (advantages - advantages.mean()) / max(deviation, self._min_deviation)
         return scaled
+
+    def _steps(self, last: int, i: int) -> slice:
+        """Steps of the episode of environment ``i`` whose last step has that place."""
+        return slice(int(np.flatnonzero(self.episode_starts[: last + 1, i])[-1]), last + 1)
 
     def _legal_actions(self) -> NDArray[Any]:
         """Number of legal actions of each step, shape (steps, episodes)."""

@@ -18,6 +18,7 @@ from rlnas.controllers.base import check_lock_step, check_positive, episode_step
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.memory import Memory, MemorySettings, Remembering
 from rlnas.controllers.policies import SlotPolicy
+from rlnas.controllers.rejection import Correction, rejected
 from rlnas.errors import ConfigError, unknown_name
 
 Returns = NDArray[np.float64]
@@ -54,6 +55,8 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         advantage: ``scaled``, ``difference`` or ``rank``.
         clip_advantage: With it, advantages lie within so much of 0.
         history: Past returns that ranks are taken among.
+        rejection_samples: Imagined episodes that each update draws to correct for rejected ones, where limits are
+            enforced by rejection; see `rlnas.controllers.rejection`.
         policy_kwargs: Further arguments of `SlotPolicy`.
         memory: Settings of a memory of earlier episodes; see `MemorySettings`.
 
@@ -84,6 +87,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         advantage: str = "scaled",
         clip_advantage: float | None = None,
         history: int = 100,
+        rejection_samples: int = 64,
         policy_kwargs: dict[str, Any] | None = None,
         memory: dict[str, Any] | None = None,
     ) -> None:
@@ -94,6 +98,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
             min_deviation=min_deviation,
             clip_advantage=clip_advantage,
             history=history,
+            rejection_samples=rejection_samples,
         )
         if advantage not in ADVANTAGES:
             raise ConfigError(unknown_name("advantage", advantage, ADVANTAGES))
@@ -102,6 +107,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         settings = MemorySettings.of(memory)
         self.memory = None if settings is None else Memory(settings)
         self.max_steps = episode_steps(env)
+        self.correction = Correction(env, samples=rejection_samples)
         self.baseline_decay = baseline_decay
         self.min_deviation = min_deviation
         self.baseline = initial_baseline
@@ -131,9 +137,20 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         assert isinstance(self.rollout_buffer, ChoiceBuffer)
         self.rollout_buffer.note_late(late, arrived)
 
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: NDArray[np.bool_] | None = None) -> None:
+        """Also let the rollout buffer leave out what was rejected."""
+        super()._update_info_buffer(infos, dones)
+        assert isinstance(self.rollout_buffer, ChoiceBuffer)
+        self.rollout_buffer.drop(rejected(infos))
+
     def train(self) -> None:
-        """One gradient step on the rollout, which enters the baseline only afterwards."""
+        """One gradient step on the rollout, which enters the baseline only afterwards.
+
+        There is none where all episodes were rejected.
+        """
         episode_returns = self._episode_returns()
+        if not episode_returns.size:
+            return
         self.remember()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
@@ -141,6 +158,11 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         _, log_prob, entropy = self.policy.evaluate_actions(batch.observations, batch.actions.long().flatten())
         assert entropy is not None
         loss = self._loss(log_prob, entropy, batch.returns, n_episodes=episode_returns.size)
+        if self.correction.needed:
+            advantages = self._advantages(torch.from_numpy(episode_returns).to(log_prob.dtype))
+            term, feasible = self.correction.loss(self.policy, advantages)
+            loss = loss + term
+            self.logger.record("train/feasible", feasible)
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)

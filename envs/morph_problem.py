@@ -311,6 +311,8 @@ class MorphProblem:
             "actions": [int(a) for a in episode.actions],
             "seed": seed,
         }
+        if evaluation is None and self.space.enforce == "reject":
+            info["rejected"] = True
         return Outcome(paid, info)
 
     def close(self) -> None:

@@ -66,6 +66,12 @@ class EpisodeVecEnv(VecEnv):
         """Wait for all evaluations that are late; gives the infos of their episodes."""
         return [outcome.info for problem in self.batch.problems for outcome in problem.finish()]
 
+    @property
+    def rejects(self) -> bool:
+        """Whether networks that break a limit are not evaluated, instead of being out of reach."""
+        spaces = [getattr(problem, "space", None) for problem in self.batch.problems]
+        return any(getattr(space, "enforce", "mask") == "reject" for space in spaces)
+
     def imagined(self, n_envs: int) -> EpisodeVecEnv:
         """As many of the same episodes, without evaluation; see `ImaginedProblem`.
 

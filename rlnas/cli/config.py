@@ -47,7 +47,8 @@ class SpaceSettings:
         min_predicted_ms: Lower limit on predicted latency.
         min_memory_bytes: Lower limit on activations.
         enforce: What is done about these limits: mask (actions that break them for good are illegal), reject (networks
-            that break them are not evaluated) or penalty (they are evaluated and paid less).
+            that break them are not evaluated, for which reinforce corrects its gradient and ppo does not) or penalty
+            (they are evaluated and paid less).
     """
 
     start: str | None = None
