@@ -15,6 +15,7 @@ from rlnas.controllers.evolution import Evolution
 from rlnas.controllers.imagination import Imagination
 from rlnas.controllers.local_search import LocalSearch
 from rlnas.controllers.logging import TrackerWriter, make_logger
+from rlnas.controllers.planned import Largest, Uniform
 from rlnas.controllers.policies import MemoryPolicy, SlotPolicy
 from rlnas.controllers.ppo import PPO
 from rlnas.controllers.presets import PRESETS, Preset
@@ -34,7 +35,9 @@ CONTROLLERS: dict[
     | type[RandomSearch]
     | type[LocalSearch]
     | type[Evolution]
-    | type[TPE],
+    | type[TPE]
+    | type[Largest]
+    | type[Uniform],
 ] = {
     "ppo": PPO,
     "recurrent_ppo": RecurrentPPO,
@@ -44,6 +47,8 @@ CONTROLLERS: dict[
     "local_search": LocalSearch,
     "evolution": Evolution,
     "tpe": TPE,
+    "largest": Largest,
+    "uniform": Uniform,
 }
 """Controllers by name; each is made from ``(env, *, seed, **arguments)``."""
 
@@ -57,6 +62,7 @@ __all__ = [
     "EvaluationCallback",
     "Evolution",
     "Imagination",
+    "Largest",
     "LocalSearch",
     "MemoryPolicy",
     "Preset",
@@ -66,6 +72,7 @@ __all__ = [
     "Reinforce",
     "SlotPolicy",
     "TrackerWriter",
+    "Uniform",
     "arguments_of",
     "make_controller",
     "make_logger",

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.envs.batch import Batch
 from rlnas.envs.imagined import ImaginedProblem
+from rlnas.envs.planning import PLANS
 from rlnas.envs.protocols import Observation, Problem
 from rlnas.envs.spaces import action_space, observation_space
 from rlnas.errors import ConfigError
@@ -104,7 +105,10 @@ class EpisodeVecEnv(VecEnv):
         if method_name == "action_masks":
             masks = self.action_masks()
             return [masks[i] for i in self._get_indices(indices)]
-        raise AttributeError(f"the episodes have no method {method_name!r}; only action_masks")
+        if method_name in PLANS:
+            known = PLANS[method_name](self.batch.problem, *args, **kwargs)
+            return [known] * len(list(self._get_indices(indices)))
+        raise AttributeError(f"the episodes have no method {method_name!r}; only action_masks, {', '.join(PLANS)}")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         return [False] * len(list(self._get_indices(indices)))

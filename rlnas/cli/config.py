@@ -194,7 +194,7 @@ class ControllerSettings:
     """Who searches. A setting left at null is the controller's own default.
 
     Attributes:
-        name: ppo, recurrent_ppo, reinforce, imagination, random, local_search, evolution or tpe.
+        name: ppo, recurrent_ppo, reinforce, imagination, random, local_search, evolution, tpe or largest.
         n_envs: Episodes in one batch.
         learning_rate: Step size of the policy's optimizer.
         ent_coef: Weight of the entropy bonus.

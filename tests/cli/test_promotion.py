@@ -57,7 +57,7 @@ def search(
     return tracker.events
 
 
-@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"uniform"}))  # which cannot draw edited networks
 def test_the_best_trained_network_becomes_the_start(name: str) -> None:
     made = problem()
     first, layout, limits = made.first_start_id, made.space.layout, made.space.limits

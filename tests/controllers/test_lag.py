@@ -56,7 +56,7 @@ def search(name: str, *, lag: int) -> tuple[Any, list[dict[str, Any]], list[list
     return controller, found, seen
 
 
-@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("name", sorted({*CONTROLLERS} - {"uniform"}))  # which cannot draw edited networks
 def test_each_evaluation_is_learnt_from_once_when_it_arrives(name: str) -> None:
     controller, found, seen = search(name, lag=LAG)
     assert [e["evaluation"] for e in found] == list(range(1, N_ENVS * BATCHES + 1))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 
-from rlnas.controllers import TPE, Evolution, LocalSearch, RandomSearch
+from rlnas.controllers import TPE, Evolution, Largest, LocalSearch, RandomSearch, Uniform
 from rlnas.errors import ConfigError
 from rlnas.layout import STOP
 from tests.controllers.toy import Toy, quiet
 
-SEARCHES = [RandomSearch, LocalSearch, Evolution, TPE]
+SEARCHES = [RandomSearch, LocalSearch, Evolution, TPE, Largest, Uniform]
 
 
 class Record(BaseCallback):

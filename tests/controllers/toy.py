@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -156,7 +157,15 @@ class Toy(VecEnv):
         raise NotImplementedError
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
-        raise NotImplementedError
+        """All networks are of the same size here."""
+        edits = range(1, 1 + self.nodes * self.layout.variants)
+        if method_name == "largest_first":
+            _, seed = args
+            shuffled = np.random.default_rng(seed).permutation(edits).tolist()
+            return [itertools.permutations(shuffled, self.max_steps)]
+        if method_name == "sample_feasible":
+            return [tuple(args[0].permutation(edits)[: self.max_steps].tolist())]
+        raise AttributeError(method_name)
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         return [False] * self.num_envs
