@@ -40,7 +40,11 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "evolution": ("evolution", {"population": 20, "sample": 5}, 1),
     "local_search": ("local_search", {"move": "first"}, 1),
     "reinforce": ("reinforce", {}, 10),
-    "ppo": ("ppo", {}, 10),
+    "ppo": (
+        "ppo",
+        {"batch_size": 24, "n_epochs": 4, "policy_kwargs": {"hidden_size": 64, "embedding_size": 64}},
+        20,  # each minibatch holds four of them
+    ),
     "imagination": ("imagination", {}, 10),
 }
 """Controllers with their arguments and the episodes in a batch, the same for all tables."""
