@@ -81,6 +81,7 @@ ENTRANTS = {
     "random": Entrant("random", {}, 10),
     "evolution": Entrant("evolution", {"population": 20, "sample": 5}, 1),
     "local_search": Entrant("local_search", {"move": "first"}, 1),
+    "largest": Entrant("largest", {}, 10),
     "reinforce": Entrant("reinforce", BOUNDED | {"learning_rate": 0.02, "advantage": "rank"}, 5),
     "ppo": Entrant("ppo", BOUNDED | {"learning_rate": 0.01, "n_epochs": 4, "rank": True}, 5),
     "imagination": Entrant("imagination", {}, 5),
