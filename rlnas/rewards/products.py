@@ -76,7 +76,7 @@ class Violations(Formula):
     """Accuracy times ``penalty ** violation`` for each cost, the violation being its share above a threshold.
 
     Attributes:
-        penalty: What is left of the reward of a network at twice a threshold. The paper's value is not known to us.
+        penalty: What is left of the reward of a network at twice a threshold; the default is ours, not the paper's.
         thresholds: Further costs with their thresholds, beside the cost that counts and its target.
 
     References:
