@@ -62,13 +62,14 @@ def compare(arguments: Sequence[str]) -> int:
 
 def _check(comparison: Comparison) -> None:
     """Check each task and controller once, before anything is trained."""
-    from rlnas.cli.search import check
+    from rlnas.cli import search, tabular
 
     first = comparison.cells[0].seed
     for cell in comparison.cells:
         if cell.seed == first:
             try:
-                check(settings_from_dict(cell.settings))
+                settings = settings_from_dict(cell.settings)
+                (tabular if tabular.is_looked_up(settings) else search).check(settings)
             except RlnasError as error:
                 raise type(error)(f"{cell.controller} on {cell.task}: {error}") from None
 

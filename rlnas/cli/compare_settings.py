@@ -19,7 +19,7 @@ from rlnas.errors import ConfigError
 KEYS: Final = ("controllers", "seeds", "tasks", "settings", "baseline", "jobs", "name")
 QUIET: Final = {"progress": False, "final": {"random_baseline": False}, "tracking": {"mode": "disabled"}}
 """Settings of every search, unless the file says otherwise."""
-NOT_A_CONTROLLERS: Final = ("evaluations", "seed", "run", "task", "controller")
+NOT_A_CONTROLLERS: Final = ("evaluations", "count", "seed", "run", "task", "controller")
 """Settings that a controller cannot have of its own: all would not be compared at the same task and evaluations."""
 
 
@@ -157,7 +157,7 @@ def _cell(
         raise ConfigError(
             "run.store: the searches of a comparison share no store, or their times could not be compared"
         )
-    if settings.evaluations % settings.controller.n_envs:
+    if settings.count != "distinct" and settings.evaluations % settings.controller.n_envs:
         raise ConfigError(
             f"{label} on {task}: evaluations={settings.evaluations} are not whole batches of "
             f"n_envs={settings.controller.n_envs}, and all controllers must have as many"
@@ -168,6 +168,10 @@ def _cell(
 def _check_jobs(cell: Cell, jobs: int) -> None:
     cost, meter = cell.settings["reward"]["cost"], cell.settings["latency"]["meter"]
     if jobs > 1 and cost == "latency_ms" and meter not in ("table", "predictor"):
+        from rlnas.cli.tabular import TABLES
+
+        if cell.settings["task"]["name"] in TABLES:  # where nothing is measured
+            return
         raise ConfigError(
             f"jobs={jobs}: {cell.controller} on {cell.task} is paid for measured latency, which other searches beside "
             "it disturb; set jobs: 1, reward.cost=macs, or a meter that knows latency (table, predictor)"

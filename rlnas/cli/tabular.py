@@ -39,18 +39,24 @@ def is_looked_up(settings: SearchSettings) -> bool:
 
 
 def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
-    """Check everything that a person can have got wrong, then make the run directory and search.
+    """Check the settings, then make the run directory and search.
 
     Returns:
         Exit status.
     """
+    problem = check(settings)
+    if settings.task.path is not None:
+        plain["task"]["path"] = str(Path(settings.task.path).absolute())  # a run may be resumed from another folder
+    return _run(new_run(settings, plain, stem=stem), settings, plain, problem)
+
+
+def check(settings: SearchSettings) -> TableProblem:
+    """Check everything that a person can have got wrong; gives the problem."""
     problem = make_table(settings)
     resolve_mode(settings.tracking.mode, os.environ)
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed)
     make_searcher(settings, env)
-    if settings.task.path is not None:
-        plain["task"]["path"] = str(Path(settings.task.path).absolute())  # a run may be resumed from another folder
-    return _run(new_run(settings, plain, stem=stem), settings, plain, problem)
+    return problem
 
 
 def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:

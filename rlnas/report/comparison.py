@@ -34,6 +34,7 @@ class Search:
         reward: Of the winner, evaluated again with fresh seeds; None if it was not.
         accuracy: The winner's validation accuracy, from the same evaluations.
         test_accuracy: Of the winner after the final training.
+        regret: What the best test accuracy of a table has beyond the winner's; None where it is not known.
     """
 
     task: str
@@ -51,6 +52,7 @@ class Search:
     reward: float | None = None
     accuracy: float | None = None
     test_accuracy: float | None = None
+    regret: float | None = None
 
     @property
     def value(self) -> float | None:

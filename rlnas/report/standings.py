@@ -35,6 +35,8 @@ WINNERS: Final = (
            lambda s: around(mean_of([x.accuracy for x in s.searches], 100), 2)),
     Column("test [%]", "accuracy on the test split after the final training; nobody's reward depends on it",
            lambda s: around(mean_of([x.test_accuracy for x in s.searches], 100), 2)),
+    Column("regret [%]", "test accuracy of the best network of a table beyond the winner's",
+           lambda s: around(mean_of([x.regret for x in s.searches], 100), 2)),
 )  # fmt: skip
 """Columns about what was found."""
 SEARCHES: Final = (
@@ -73,6 +75,7 @@ def search_rows(contests: Sequence[Contest]) -> list[dict[str, Any]]:
             "reward": s.reward,
             "accuracy": s.accuracy,
             "test_accuracy": s.test_accuracy,
+            "regret": s.regret,
             "best_reward": s.best[-1],
             "equal_s": contest.equal_s,
             "best_reward_in_equal_s": s.best_at(contest.equal_s),
@@ -114,7 +117,7 @@ def curve_rows(contests: Sequence[Contest]) -> list[dict[str, Any]]:
 SEARCH_COLUMNS: Final = {
     **dict.fromkeys(("task", "controller"), "TEXT"),
     **dict.fromkeys(("seed", "evaluations"), "INTEGER"),
-    **dict.fromkeys(("reward", "accuracy", "test_accuracy", "best_reward", "equal_s"), "REAL"),
+    **dict.fromkeys(("reward", "accuracy", "test_accuracy", "regret", "best_reward", "equal_s"), "REAL"),
     **dict.fromkeys(("best_reward_in_equal_s", "sampled_accuracy"), "REAL"),
     **dict.fromkeys(("distinct", "infeasible", "failed"), "INTEGER"),
     **dict.fromkeys(("search_s", "other_s", "first_entropy", "last_entropy", "late_new"), "REAL"),

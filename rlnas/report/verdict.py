@@ -34,7 +34,9 @@ def sentence(contest: Contest) -> str:
         return f"On {contest.task} nothing has been compared with random search yet."
     best = max(rivals, key=lambda s: s.gain.mean if s.gain is not None else -math.inf)
     assert best.gain is not None
-    scope = f"over {best.gain.n} paired seeds of {len(best.searches[0].best)} evaluations"
+    scope = (
+        f"over {best.gain.n} paired seed{'s' if best.gain.n > 1 else ''} of {len(best.searches[0].best)} evaluations"
+    )
     winners = sorted((s for s in rivals if s.beats_random), key=lambda s: -(s.gain.mean if s.gain else 0.0))
     losers = [s.controller for s in rivals if s.behind_random]
     rest = [s.controller for s in rivals if not s.beats_random and not s.behind_random]
