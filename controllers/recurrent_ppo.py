@@ -41,10 +41,6 @@ class RecurrentPPO(PPO):
     def _setup_model(self) -> None:
         assert self.env is not None
         self.max_steps = episode_steps(self.env)
-        if self.memory is not None:
-            raise ConfigError(
-                f"{self.name} cannot learn from a memory of earlier episodes: leave out memory, or take ppo"
-            )
         if self.batch_size % self.max_steps:
             raise ConfigError(
                 f"batch_size={self.batch_size} must be a multiple of the episode's length, {self.max_steps}"

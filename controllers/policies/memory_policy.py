@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -75,7 +74,7 @@ class MemoryPolicy(SlotPolicy):
             actions: Actions taken at those steps, shape (N,).
         """
         assert isinstance(obs, dict)
-        asked: Bool[Tensor, "episodes steps"] = obs[CHOICE].bool()
+        asked = obs[CHOICE].bool()
         embeddings, pooled = self._encode(obs)
         remembered = self.memory(pooled.view(*asked.shape, -1))[0].flatten(end_dim=1)
         rows = asked.flatten()
@@ -117,7 +116,7 @@ class MemoryPolicy(SlotPolicy):
             actions: NDArray[Any] = distribution.get_actions(deterministic=deterministic).numpy()
         return actions if batched else actions[0], tuple(part.numpy() for part in memory)
 
-    def _step(self, obs: PyTorchObs, memory: Memory | None) -> tuple[Tensor, Float[Tensor, "B P"], Memory]:
+    def _step(self, obs: PyTorchObs, memory: Memory | None) -> tuple[Tensor, Tensor, Memory]:
         """Embeddings, what the heads see, and the memory after one more step."""
         embeddings, pooled = self._encode(obs)
         before = None if memory is None else (memory[0].unsqueeze(0), memory[1].unsqueeze(0))

@@ -64,7 +64,7 @@ def test_unknown_controller() -> None:
             {"policy_kwargs": {"memry_size": 3}},
             "policy_kwargs: 'memry_size'. Did you mean 'memory_size'",
         ),
-        ("recurrent_ppo", {"memory": {}}, "recurrent_ppo cannot learn from a memory of earlier episodes"),
+        ("recurrent_ppo", {"memory": {}}, "recurrent_ppo takes no memory of earlier episodes"),
         ("random", {"learning_rate": 0.1}, "takes no arguments, but 'learning_rate' is given"),
     ],
 )
