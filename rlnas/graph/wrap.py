@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 WIDTH = 120
 STEP = 4
@@ -47,7 +48,7 @@ def _brackets(text: str) -> list[tuple[int, int]]:
     """
     depth, start = 0, 0
     found = []
-    for i, letter in enumerate(text):
+    for i, letter in _outside_strings(text):
         if letter in "([":
             start = i if depth == 0 else start
             depth += 1
@@ -62,9 +63,21 @@ def _brackets(text: str) -> list[tuple[int, int]]:
 def _split(text: str) -> list[str]:
     """The parts between outermost commas."""
     parts, depth, start = [], 0, 0
-    for i, letter in enumerate(text):
+    for i, letter in _outside_strings(text):
         depth += (letter in "([") - (letter in ")]")
         if letter == "," and depth == 0:
             parts.append(text[start:i].strip())
             start = i + 1
     return [*parts, text[start:].strip()]
+
+
+def _outside_strings(text: str) -> Iterator[tuple[int, str]]:
+    """The letters that belong to no string, with their places."""
+    quote = ""
+    for i, letter in enumerate(text):
+        if letter == quote:
+            quote = ""
+        elif not quote and letter in "\"'":
+            quote = letter
+        elif not quote:
+            yield i, letter

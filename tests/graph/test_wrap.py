@@ -22,6 +22,7 @@ NAMES = [f"value_number_{k}" for k in range(12)]
         ("x = ", f"attention({', '.join(NAMES[:6])}, heads=3)", 3),
         ("return ", f"attention({', '.join(NAMES[:6])}, heads=3)", 3),
         ("z = ", f"attention({', '.join(NAMES[:6])}, heads=3).unflatten(0, (-1, 4))", 3),
+        ("z = ", f"torch.einsum('bgci, bgcj, (', {', '.join(NAMES[:6])}).unflatten(0, (-1, 4))", 3),
         ("self.a_long_name = ", f"nn.Conv2d({', '.join(NAMES)})", 14),
     ],
 )
