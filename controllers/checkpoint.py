@@ -26,6 +26,7 @@ from torch import Tensor
 
 from rlnas.controllers.base import Controller
 from rlnas.errors import StoreError
+from rlnas.network import with_sorted_metadata
 
 FILE: Final = "controller.safetensors"
 FORMAT: Final = "rlnas controller 1"
@@ -58,7 +59,7 @@ def save(controller: Controller, folder: str | Path, *, extra: dict[str, Any] | 
         }
     )
     metadata = {"format": FORMAT, "document": document, "digest": _digest(document, tensors)}
-    _write(Path(folder) / FILE, safetensors.torch.save(tensors, metadata=metadata))
+    _write(Path(folder) / FILE, with_sorted_metadata(safetensors.torch.save(tensors, metadata=metadata)))
 
 
 def load(folder: str | Path, env: VecEnv, *, expect: type[Controller] = Controller) -> Controller:

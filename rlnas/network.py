@@ -153,7 +153,7 @@ class Network:
         history = json.dumps([applied.to_json() for applied in self.history])
         metadata = {"graph": json.dumps(self.graph.to_json()), "history": history, "epochs": json.dumps(self.epochs)}
         named = {(places or {}).get(name, name): tensor.detach().contiguous() for name, tensor in self.tensors.items()}
-        return _with_sorted_metadata(save_tensors(named, metadata))
+        return with_sorted_metadata(save_tensors(named, metadata))
 
     @classmethod
     def from_bytes(cls, data: bytes, *, graph: Graph | None = None) -> Network:
@@ -209,8 +209,8 @@ class Network:
         return cls.from_bytes(data, graph=graph)
 
 
-def _with_sorted_metadata(data: bytes) -> bytes:
-    """Safetensors whose metadata, which its writer puts in any order, are sorted: equal networks give equal bytes."""
+def with_sorted_metadata(data: bytes) -> bytes:
+    """Safetensors whose metadata, which its writer puts in any order, are sorted: equal tensors give equal bytes."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -12,7 +12,7 @@ from rlnas.cli.candidates import candidate_of
 from rlnas.cli.config import SearchSettings
 from rlnas.envs import MorphProblem
 from rlnas.errors import ExportError, RunError
-from rlnas.evaluation import Candidate, Service, TrainingEvaluator
+from rlnas.evaluation import Candidate, Service, TrainingEvaluator, full
 from rlnas.interchange import export, onnx_excuse
 from rlnas.latency import Latency
 from rlnas.network import Network
@@ -112,7 +112,7 @@ def train_to_the_end(
     evaluator = TrainingEvaluator(
         search.task, epochs=settings.final.epochs, fit="train+validation", score="test", **recipe
     )
-    service = Service(evaluator, search.task, starts=search.starts, store=search.store)
+    service = Service(evaluator, search.task, starts=search.starts, store=search.store, run=full(search).run)
     try:
         candidates = [winner.candidate for winner in winners]
         done = service.evaluate(candidates, seed=settings.seed, on_result=problem.on_result)

@@ -207,7 +207,8 @@ def test_settings_of_a_search_come_from_four_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "compare").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_comparison_can_be_read(path: Path) -> None:
     comparison = read_comparison(path)
-    assert len(comparison.cells) >= 16 and comparison.baseline == "random"
+    assert len(comparison.cells) >= 16
+    assert comparison.baseline in {cell.controller for cell in comparison.cells}
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

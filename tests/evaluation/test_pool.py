@@ -289,7 +289,9 @@ def test_fault_drill(tmp_path, task, start):
     behaviours = {c.graph.key: b for c, b in zip(batch[::4], wrong, strict=True)}
     evaluator = FaultyEvaluator(behaviours, folder=str(tmp_path))
     store = Store(tmp_path / "store.sqlite")
-    with Service(evaluator, task, starts=library(start), store=store, workers=2, time_limit_s=1.0) as made:
+    with Service(
+        evaluator, task, starts=library(start), store=store, workers=2, limits=JobLimits(time_limit_s=1.0)
+    ) as made:
         found = made.evaluate(batch, seed=0)
         keys = [row.cache_key for row in store.rows()]
     assert len(keys) == len(set(keys)) == 40
