@@ -87,9 +87,10 @@ class BatchNormScale(Criterion):
         graph = network.graph
         sizes, counts = (torch.zeros(len(units.pools), dtype=torch.float64) for _ in range(2))
         for id in _batch_norms(graph):
-            scale = network.tensors[f"{id}.weight"]
-            _add(sizes, units, graph.channels.rows[id]["out"], network, scale.abs())
-            _add(counts, units, graph.channels.rows[id]["out"], network, torch.ones_like(scale))
+            scale, row = network.tensors[f"{id}.weight"], graph.channels.rows[id].get("out", ())
+            if row:  # none where its channels are those of the network's input
+                _add(sizes, units, row, network, scale.abs())
+                _add(counts, units, row, network, torch.ones_like(scale))
         return sizes / counts.clamp_min(1.0)
 
 

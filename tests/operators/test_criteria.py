@@ -108,3 +108,21 @@ def test_taylor_says_that_it_needs_calibration_inputs() -> None:
 def test_an_unknown_criterion_is_named_with_the_known_ones() -> None:
     with pytest.raises(OperatorError, match=r"unknown criterion 'tailor'.*taylor"):
         get_criterion("tailor")
+
+
+def test_a_batch_norm_of_the_inputs_channels_has_no_say() -> None:
+    b = Builder(3, 6, 6)
+    b.add("conv2d", id="depthwise", out_channels=3, groups=3, kernel_size=(3, 3), bias=False)
+    b.add("batch_norm2d", id="bn1")
+    b.conv(6, id="conv2", bias=False)
+    b.add("batch_norm2d", id="bn2")
+    b.conv(4, id="conv3")
+    b.add("adaptive_avg_pool2d")
+    b.add("flatten")
+    b.add("linear", out_channels=3)
+    network, operator = make_network(b.graph(), 0), OPERATORS["prune_channels_batch_norm_scale"]
+    sites = [site for site in operator.sites(network.graph) if site.anchor == "conv2"]
+    assert sites
+    for site in sites:
+        kept = operator.apply(network, site, generator=generator(0)).tensors["bn2.weight"].abs()
+        assert sorted(kept.tolist()) == sorted(network.tensors["bn2.weight"].abs().tolist())[-len(kept) :]
