@@ -104,7 +104,7 @@ def make_controller(
         raise ConfigError(unknown_name("controller", name, CONTROLLERS))
     chosen = CONTROLLERS[name]
     check_arguments(chosen, arguments, of=f"the controller {name!r}", reserved=("env", "seed"))
-    if issubclass(chosen, PPO) and rejects(env):
+    if issubclass(chosen, (PPO, Imagination)) and rejects(env):
         raise ConfigError(
             f"the controller {name!r} does not correct for rejected networks, which space.enforce=reject asks for: use "
             "reinforce, or space.enforce=mask"

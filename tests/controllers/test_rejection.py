@@ -166,7 +166,7 @@ def test_a_rollout_of_rejected_episodes_changes_nothing() -> None:
     assert controller.baseline == 1.0
 
 
-@pytest.mark.parametrize("name", ["ppo", "recurrent_ppo"])
+@pytest.mark.parametrize("name", ["ppo", "recurrent_ppo", "imagination"])
 def test_controllers_that_do_not_correct_refuse(name: str) -> None:
     env = EpisodeVecEnv(fake_problem(max_steps=2, enforce="reject"), n_envs=2)
     with pytest.raises(ConfigError, match=r"space.enforce=reject.*reinforce"):
