@@ -4,7 +4,8 @@ from rlnas.envs.build import BuildEnv, build_vector
 from rlnas.envs.make import make_problem
 from rlnas.envs.morph import MorphEnv, morph_vector
 from rlnas.envs.morph_problem import MorphProblem
-from rlnas.envs.nas_bench_201 import NASBench201Env, make_nas_bench_201, nas_bench_201_vector
+from rlnas.envs.nas_bench_201 import NASBench201Env, nas_bench_201_vector
+from rlnas.envs.nas_bench_201_problem import make_nas_bench_201
 from rlnas.envs.protocols import Episode, Outcome, Problem
 from rlnas.envs.sb3 import EpisodeVecEnv
 from rlnas.envs.single import EpisodeEnv

@@ -27,7 +27,7 @@ class Answer:
         name: The controller's.
         evaluation: The record of highest reward, of equal ones the first; None if nothing was looked up.
         test_accuracy: Its test accuracy, which no search sees; None if the table has none.
-        regret: What the best test accuracy within the limits has beyond it.
+        regret: What the best test accuracy within the limits has beyond it; None where a search is paid for costs too.
         regret_in_reward: What the highest reward within the limits has beyond its reward.
     """
 
@@ -50,7 +50,13 @@ class Answer:
         if test is None:
             return cls(name, best, regret_in_reward=missed)
         own = float(test[chosen])
-        return cls(name, best, own, float(np.nanmax(test[inside])) - own, missed)
+        missed_in_test = float(np.nanmax(test[inside])) - own if pays_accuracy(problem) else None
+        return cls(name, best, own, missed_in_test, missed)
+
+
+def pays_accuracy(problem: TableProblem) -> bool:
+    """True if a search is paid the accuracy itself, so that the best test accuracy is what it should have found."""
+    return np.array_equal(problem.scores, problem.columns["accuracy"], equal_nan=True)
 
 
 def write_report(
@@ -70,7 +76,8 @@ def write_report(
         found: Evaluations of each search by its controller's name.
         begun: When the run began, in seconds since 1970.
     """
-    rows = _rows(answers, found)
+    paid = "validation accuracy" if pays_accuracy(problem) else "reward"
+    rows = _rows(answers, found, paid)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for answer in answers:
@@ -81,8 +88,9 @@ def write_report(
     lines = [
         f"# {run.path.name}",
         "",
-        f"{problem.feasible.count:,} of {problem.space.size:,} meet {problem.limits}. A search is paid the validation "
-        "accuracy; its answer is the best by that. Regret is what the best within the limits has beyond the answer.",
+        f"{problem.feasible.count:,} of {problem.space.size:,} meet {problem.limits}. A search is paid "
+        f"{'the validation accuracy' if pays_accuracy(problem) else 'a reward of the validation accuracy and a cost'}; "
+        "its answer is the best by that. Regret is what the best within the limits has beyond the answer.",
         "",
         "| | " + " | ".join(answer.name for answer in answers) + " |",
         "|---|" + "---:|" * len(answers),
@@ -109,7 +117,9 @@ def write_report(
     console.print(f"best: {run.best}   report: {run.report}" + (f"   {excuse}" if excuse else ""))
 
 
-def _rows(answers: Sequence[Answer], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple[str, list[str]]]:
+def _rows(
+    answers: Sequence[Answer], found: Mapping[str, Sequence[Mapping[str, Any]]], paid: str
+) -> list[tuple[str, list[str]]]:
     """Label and cells of each line; without those that no search has."""
 
     def line(label: str, of: Callable[[Answer], Any], form: str) -> tuple[str, list[str]]:
@@ -122,11 +132,12 @@ def _rows(answers: Sequence[Answer], found: Mapping[str, Sequence[Mapping[str, A
     rows = [
         ("evaluations", [f"{len(evaluations):,}" for evaluations in found.values()]),
         ("distinct", [f"{len(_looked_up(evaluations)):,}" for evaluations in found.values()]),
-        line("best by validation", known("cell"), ""),
+        line("best by reward" if paid == "reward" else "best by validation", known("cell"), ""),
+        *([line("reward", known("reward"), ".4f")] if paid == "reward" else []),
         line("validation accuracy", known("accuracy"), ".2%"),
         line("test accuracy", lambda answer: answer.test_accuracy, ".2%"),
         line("regret in test accuracy", lambda answer: answer.regret, ".2%"),
-        line("regret in validation accuracy", lambda answer: answer.regret_in_reward, ".2%"),
+        line(f"regret in {paid}", lambda answer: answer.regret_in_reward, ".4f" if paid == "reward" else ".2%"),
         line("latency in ms", known("latency_ms"), ".3f"),
         line("parameters", known("n_params"), ",.0f"),
         line("multiply-accumulates", known("macs"), ",.0f"),

@@ -94,6 +94,16 @@ def test_a_run_from_beginning_to_end(inside: Inside, bench: Path) -> None:
     assert re.search(r"best: (controller|random) \d+, reward", inside("show", str(run)))
 
 
+def test_a_search_paid_for_costs_too_is_judged_by_its_reward(inside: Inside, bench: Path) -> None:
+    options = "{device: fpga, min_latency: 10%, reward: mnasnet_soft, cost: latency_ms, target_ms: 2}"
+    words = ("--task.path=nasbench201.npz", f"--task.options={options}", "--evaluations=30", *QUIET)
+    out = inside("train", "--config", CONFIG, *words)
+    assert "regret in reward" in out and "best by reward" in out and "regret in test accuracy" not in out
+    best = json.loads(Path("runs/nas_bench_201-001/best/metrics.json").read_text())
+    assert best["reward"] == pytest.approx(best["accuracy"] * (best["latency_ms"] / 2) ** -0.07)
+    assert best["regret"] is None and best["test_accuracy"] > 0
+
+
 def test_answers_are_the_best_by_validation_with_what_they_miss(bench: Path) -> None:
     problem = make_table(settings_from_dict({"task": {"name": "nas_bench_201", "path": str(bench)}}))
     numbers = np.argsort(problem.scores, axis=None)[[5, -3, 100]]

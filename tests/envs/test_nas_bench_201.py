@@ -95,6 +95,32 @@ def test_caps_hold_in_every_episode(path: Path, form: str) -> None:
             assert play(env, rng)[1]["evaluation"]["latency_ms"] <= limit
 
 
+def test_lower_limits_hold_too(path: Path) -> None:
+    latency = load_nas_bench_201(path).latency_ms("fpga")
+    lower = np.nanquantile(latency, 0.4)
+    problem = make_nas_bench_201(path, device="fpga", min_latency="40%", max_latency=4.0)
+    assert problem.feasible.count == int(((latency >= lower) & (latency <= 4.0)).sum())
+    env, rng = NASBench201Env(problem=problem), seeded()
+    assert all(lower <= play(env, rng)[1]["evaluation"]["latency_ms"] <= 4.0 for _ in range(100))
+
+
+def test_a_reward_counts_costs_as_well(path: Path) -> None:
+    """MnasNet's soft reward: accuracy times (latency / target) ** -0.07."""
+    settings: dict[str, Any] = {"path": path, "device": "fpga", "reward": "mnasnet_soft", "cost": "latency_ms"}
+    env, rng = NASBench201Env(**settings, target_ms=2.0), seeded()
+    for _ in range(20):
+        reward, info = play(env, rng)
+        record = info["evaluation"]
+        assert reward == pytest.approx(record["accuracy"] * (record["latency_ms"] / 2.0) ** -0.07)
+    reference = dict.fromkeys(SPACE.choices((0,) * 6), "nor_conv_1x1")
+    other = make_nas_bench_201(**settings, reference=reference)
+    own = other.columns["latency_ms"][SPACE.from_choices(reference)]
+    assert other.scores[2, 2, 2, 2, 2, 2] == pytest.approx(other.columns["accuracy"][2, 2, 2, 2, 2, 2])
+    assert other.scores[0, 0, 0, 0, 0, 0] == pytest.approx(
+        other.columns["accuracy"][0, 0, 0, 0, 0, 0] * (other.columns["latency_ms"][0, 0, 0, 0, 0, 0] / own) ** -0.07
+    )
+
+
 def test_cells_with_a_faulty_latency_are_left_out_only_where_latency_counts(path: Path) -> None:
     faulty = load_nas_bench_201(path).column("lat_ms_raspi4") < 0.5
     assert faulty.any()
@@ -127,6 +153,15 @@ def test_the_edit_form_begins_with_skips_or_as_told(path: Path) -> None:
         ({"device": "fpga", "max_latency": "150%"}, ConfigError, "is no limit"),
         ({"device": "fpga", "max_latency": -1}, ConfigError, "is no limit"),
         ({"max_macs": "20%"}, ConfigError, "does not know it"),
+        ({"min_macs": 3}, ConfigError, "min_macs=3"),
+        ({"min_latency": 3}, ConfigError, "min_latency=3 needs the device"),
+        ({"device": "fpga", "min_latency": "60%", "max_latency": "50%"}, LimitError, "none of the 15,625"),
+        ({"reward": "tangent"}, ConfigError, "does not know it for cifar10"),
+        ({"reward": "tangent", "cost": "latency_ms"}, ConfigError, "needs the device"),
+        ({"reward": "tangents", "cost": "n_params"}, ConfigError, "Did you mean 'tangent'"),
+        ({"reward": "rank", "cost": "n_params"}, ConfigError, "depends on what was looked up before"),
+        ({"reward": "tangent", "cost": "n_params", "reference": {"0->1": "none"}}, SpaceError, "nothing is chosen"),
+        ({"cost": "n_params"}, ConfigError, "does nothing without a reward"),
         ({"max_params": 0.5}, LimitError, "none of the 15,625"),
         ({"form": "edits"}, ConfigError, "Did you mean 'edit'"),
         ({"form": "edit", "start": {"0->1": "none"}}, SpaceError, "nothing is chosen"),
