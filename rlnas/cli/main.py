@@ -18,19 +18,21 @@ from rlnas.errors import RlnasError
 USAGE = """usage: rlnas COMMAND ...
 
 commands:
-  train    search a network (also installed as train-controller); rlnas train --help lists the settings
-  resume   continue a run that was stopped: rlnas resume RUN
-  compare  controllers beside random search, over seeds and tasks: rlnas compare CONFIG
-  show     list the layers of a network, draw it, or list what can be done to it: rlnas show NETWORK
-  apply    one edit by hand: rlnas apply NETWORK OPERATOR SITE --to FOLDER
-  export   a network as plain PyTorch, safetensors and ONNX: rlnas export NETWORK --to FOLDER
-  latency  measure a network, build a look-up table, fit a predictor: rlnas latency --help
+  train     search a network (also installed as train-controller); rlnas train --help lists the settings
+  resume    continue a run that was stopped: rlnas resume RUN
+  validate  check a run: play its episodes again and compare: rlnas validate RUN
+  compare   controllers beside random search, over seeds and tasks: rlnas compare CONFIG
+  show      list the layers of a network, draw it, or list what can be done to it: rlnas show NETWORK
+  apply     one edit by hand: rlnas apply NETWORK OPERATOR SITE --to FOLDER
+  export    a network as plain PyTorch, safetensors and ONNX: rlnas export NETWORK --to FOLDER
+  latency   measure a network, build a look-up table, fit a predictor: rlnas latency --help
   --version
 """
 
 COMMANDS = {
     "train": ("rlnas.cli.train", "train"),
     "resume": ("rlnas.cli.resume", "resume"),
+    "validate": ("rlnas.cli.validate", "validate"),
     "compare": ("rlnas.cli.compare", "compare"),
     "show": ("rlnas.cli.show", "show"),
     "apply": ("rlnas.cli.apply", "apply_operator"),

@@ -66,7 +66,7 @@ def check(settings: SearchSettings) -> tuple[Task, Network | None]:
     if settings.run.store is not None and Path(settings.run.store).exists():
         with Store(settings.run.store) as store:
             store.count()
-    problem, lag = _problem(settings, task, start, None), settings.evaluation.lag
+    problem, lag = problem_of(settings, task, start, None), settings.evaluation.lag
     if lag:
         problem.check_lag()
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=lag)
@@ -84,7 +84,8 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def _problem(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> MorphProblem:
+def problem_of(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> MorphProblem:
+    """The problem that the settings describe; without a run its store and its start networks are in memory."""
     evaluation, reward = settings.evaluation, settings.reward
     return make_problem(
         task,
@@ -151,7 +152,7 @@ def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], tas
     console = Console(highlight=False)
     console.print(f"run directory: {run.path}")
     begun = time.time()
-    problem = _problem(settings, task, start, run)
+    problem = problem_of(settings, task, start, run)
     try:
         with tracked(run, settings, plain, console) as tracker:
             problem.service.prepare()

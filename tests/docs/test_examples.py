@@ -84,7 +84,7 @@ def test_commands_with_networks_run(
         (folder / "net.py").write_text(source)
         monkeypatch.chdir(folder)
         for words in commands(page):
-            if words[:2] in (["rlnas", "show"], ["rlnas", "apply"], ["rlnas", "export"]):
+            if words[1:2] in (["show"], ["apply"], ["export"], ["validate"]) and words[0] == "rlnas":
                 with pytest.raises(SystemExit) as leaving:
                     main(words[1:])
                 done = capsys.readouterr()
@@ -125,7 +125,7 @@ def check(words: list[str]) -> None:
             assert all(word in ("--jobs", "--name", "--report-only") for word in options if word.startswith("--"))
         case ["rlnas", "resume", run_directory]:
             assert run_directory.startswith("runs/")
-        case ["rlnas", "show" | "apply" | "export", *_]:
+        case ["rlnas", "show" | "apply" | "export" | "validate", *_]:
             pass  # test_commands_with_networks_run runs them
         case ["rlnas", "latency", *_]:
             pass  # tests/docs/test_latency.py runs them
