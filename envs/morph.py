@@ -9,7 +9,7 @@ from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.envs.morph_problem import MorphProblem
 from rlnas.envs.single import EpisodeEnv, given_or_made
 from rlnas.envs.vector import EpisodeVectorEnv
-from rlnas.graph import OPS
+from rlnas.report.layers import columns
 
 
 class MorphEnv(EpisodeEnv):
@@ -48,7 +48,8 @@ class MorphEnv(EpisodeEnv):
     `terminated` after STOP or `max_steps` actions; never `truncated`.
 
     ## Arguments
-    Those of `rlnas.envs.make_problem`, or a ready `problem`; `render_mode="ansi"` makes `render()` return a table.
+    Those of `rlnas.envs.make_problem`, or a ready `problem`. `render_mode="ansi"` makes `render()` return a table,
+    `render_mode="rgb_array"` a picture of shape (720, 1080, 3), which needs `rlnas[plot]`.
 
     ## Version History
     v0: first version.
@@ -62,15 +63,16 @@ class MorphEnv(EpisodeEnv):
         super().__init__(given_or_made(problem, make_problem, settings), seed=seed, render_mode=render_mode)
 
     def _text(self) -> str:
-        """The network, one node a line."""
+        """The network as a table, one node a line."""
         assert isinstance(self._episode, MorphEpisode)
-        graph, lines = self._episode.graph, []
+        graph = self._episode.graph
+        rows: list[tuple[str, ...]] = [("slot", "node", "op", "shape", "parameters", "MACs")]
         for slot, id in enumerate(graph.order):
-            node, (params, macs) = graph.node(id), graph.node_costs[id]
-            assert node.op in OPS
+            params, macs = graph.node_costs[id]
             shape = "x".join(map(str, graph.shapes[id]))
-            lines.append(f"{slot:3d}  {id:<12} {node.op:<20} {shape:<12} {params:>9,} params {macs:>12,} MACs")
-        return "\n".join(lines)
+            rows.append((str(slot), id, graph.node(id).op, shape, f"{params:,}", f"{macs:,}"))
+        rows.append(("", "all", "", "", f"{graph.n_params:,}", f"{graph.macs:,}"))
+        return "\n".join(columns(rows, left=(1, 2, 3)))
 
 
 def morph_vector(

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
+from rlnas.envs.picture import check_pictures, picture
 from rlnas.envs.protocols import Episode, Observation, Problem
 from rlnas.envs.spaces import action_space, observation_space
 from rlnas.errors import SpaceError
@@ -38,17 +39,20 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
     Args:
         problem: Where episodes come from, and what scores them.
         seed: Seed of evaluations until `reset` gives one.
-        render_mode: ``"ansi"`` makes `render` return text.
+        render_mode: ``"ansi"`` makes `render` return text, ``"rgb_array"`` a picture.
 
     Raises:
+        ConfigError: If pictures are wanted, and matplotlib is not installed.
         SpaceError: If the render mode is not known.
     """
 
-    metadata = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (gymnasium's own form)
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012  (gymnasium's own form)
 
     def __init__(self, problem: Problem, *, seed: int, render_mode: str | None) -> None:
-        if render_mode not in (None, "ansi"):
-            raise SpaceError(f"render_mode={render_mode!r} is not known; use 'ansi' or None")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise SpaceError(f"render_mode={render_mode!r} is not known; use 'ansi', 'rgb_array' or None")
+        if render_mode == "rgb_array":
+            check_pictures()
         self.problem = problem
         self.render_mode = render_mode
         self.observation_space: gym.Space[Any] = observation_space(problem.layout)
@@ -88,9 +92,12 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         mask[list(self._episode.legal().actions)] = True
         return mask
 
-    def render(self) -> str | None:
-        """The present state as a table."""
-        return None if self.render_mode is None else self._text()
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The present state as a table, or as a picture: red, green and blue, always of shape (720, 1080, 3)."""
+        if self.render_mode is None:
+            return None
+        text = self._text()
+        return text if self.render_mode == "ansi" else picture(self._episode, self.problem, text=text)
 
     @abstractmethod
     def _text(self) -> str:

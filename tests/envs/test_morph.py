@@ -184,9 +184,12 @@ def test_step_after_the_end_asks_for_a_reset(env: MorphEnv) -> None:
 def test_ansi_rendering() -> None:
     env = MorphEnv(problem=fake_problem(), render_mode="ansi")
     env.reset(seed=0)
-    text = env.render()
-    assert text is not None and text.count("\n") + 1 == len(env._episode.graph)
-    assert "conv2d" in text and "MACs" in text
+    lines, graph = env.render().splitlines(), env._episode.graph
+    assert lines[0].split() == ["slot", "node", "op", "shape", "parameters", "MACs"] and not lines[1].strip("-")
+    assert [line.split()[:3] for line in lines[2:-1]] == [
+        [str(slot), id, graph.node(id).op] for slot, id in enumerate(graph.order)
+    ]
+    assert lines[-1].split() == ["all", f"{graph.n_params:,}", f"{graph.macs:,}"]
 
 
 @pytest.mark.parametrize(
