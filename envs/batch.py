@@ -7,16 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlnas.envs.protocols import Episode, Late, Observation, Outcome, Problem
+from rlnas.envs.shaping import Payments
 from rlnas.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What one step of one episode gave."""
+    """What one step of one episode gave.
+
+    Attributes:
+        reward: That of the step.
+        ended: True in the last step.
+        info: What else is known.
+        total: Rewards of the episode so far.
+    """
 
     reward: float
     ended: bool
     info: dict[str, Any]
+    total: float = 0.0
 
 
 class Batch:
@@ -47,6 +56,8 @@ class Batch:
         self.n_envs = n_envs
         self.seed = seed
         self.lag = lag
+        self._totals: list[float] = []
+        self._payments = [Payments(problem) for problem in self.problems]
         self.episodes = self._begin()
 
     def reset(self) -> list[Observation]:
@@ -63,13 +74,30 @@ class Batch:
         legal = [e.step(int(a)) for e, a in zip(self.episodes, actions, strict=True)]
         ended = self.episodes[0].steps_left == 0
         infos: list[dict[str, Any]] = [{"illegal_action": not ok} for ok in legal]
-        if not ended:
-            return [Transition(0.0, False, info) for info in infos]
-        if self.lag:
+        if ended and self.lag:
             return self._early(infos)
-        return [Transition(o.reward, True, info | o.info) for o, info in zip(self._score(), infos, strict=True)]
+        rewards = [0.0] * self.n_envs
+        if ended:
+            outcomes = self._score()
+            rewards = [outcome.reward for outcome in outcomes]
+            infos = [info | outcome.info for info, outcome in zip(infos, outcomes, strict=True)]
+        paid = self._pay(rewards, infos, ended=ended)
+        self._totals = [total + reward for total, reward in zip(self._totals, paid, strict=True)]
+        return [Transition(r, ended, i, total) for r, i, total in zip(paid, infos, self._totals, strict=True)]
+
+    def _pay(self, rewards: list[float], infos: list[dict[str, Any]], *, ended: bool) -> list[float]:
+        """What the step is paid in each episode, by its own problem."""
+        paid, n = list(rewards), len(self.problems)
+        for i, payments in enumerate(self._payments):
+            paid[i::n] = payments.pay(rewards[i::n], self.episodes[i::n], ended=ended, seed=self.seed)
+            for k, info in enumerate(infos[i::n]):
+                info |= payments.info(k)
+        return paid
 
     def _begin(self) -> list[Episode]:
+        self._totals = [0.0] * self.n_envs
+        for i, payments in enumerate(self._payments):
+            payments.begin(len(range(i, self.n_envs, len(self.problems))))
         return [self.problems[i % len(self.problems)].begin() for i in range(self.n_envs)]
 
     def _score(self) -> list[Outcome]:

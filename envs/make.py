@@ -147,6 +147,8 @@ def make_problem(
     target_ms: float | None = None,
     max_latency_ms: float | None = None,
     reward_options: dict[str, Any] | None = None,
+    step_reward: str = "end",
+    discount: float | None = None,
     meter: Meter | None = None,
     workers: int = 0,
     backend: str = "processes",
@@ -186,6 +188,9 @@ def make_problem(
         target_ms: Target latency.
         max_latency_ms: Limit on measured latency.
         reward_options: Constants of the reward, instead of its own.
+        step_reward: When it is paid: at the ``"end"``; or at every step too, by the network's ``"cost"``, or since it
+            is ``"evaluated"``, so that returns stay what they are.
+        discount: That of the learner, with another ``step_reward`` than ``"end"``; 1 by default.
         meter: Measures latency, or knows it; PyTorch on the CPU by default, where the reward needs it.
         workers: Processes that train candidates; 0 trains in this process.
         backend: Where they are: ``"processes"`` of this machine, or ``"ray"``.
@@ -267,6 +272,8 @@ def make_problem(
         seed=seed,
         start_evaluations=start_evaluations,
         control=control,
+        step_reward=step_reward,
+        discount=discount,
     )
     rank_by(layered, problem.worth)
     return problem

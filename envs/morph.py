@@ -39,7 +39,7 @@ class MorphEnv(EpisodeEnv):
     ## Rewards
     0 until the end, then the reward of the evaluated network: by default the tangent of its validation accuracy
     relative to the start network's, times (MACs / start MACs)^-0.07. A network that fails, or lies over a limit because
-    illegal actions used up the steps, gets 0.
+    illegal actions used up the steps, gets 0. `step_reward` pays every step, and leaves the returns what they are.
 
     ## Starting State
     The start network, trained once for a problem. `reset(seed=s)` sets the seed from which later evaluations draw.

@@ -11,6 +11,7 @@ from statistics import fmean
 
 from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.envs.protocols import Late, Outcome
+from rlnas.envs.shaping import make_shaping
 from rlnas.errors import ConfigError
 from rlnas.evaluation import (
     Candidate,
@@ -24,6 +25,7 @@ from rlnas.evaluation import (
     evaluate_start,
     full,
 )
+from rlnas.graph import Graph
 from rlnas.layout import Layout
 from rlnas.network import Network
 from rlnas.rewards import History, Reference, Reward
@@ -42,10 +44,16 @@ class MorphProblem:
         start_evaluations: How often the start network is evaluated.
         control: Make rewards relative to the start network trained on, without an edit, for as many epochs as the
             candidate's evaluation took; differs where candidates are trained for different lengths.
+        step_reward: When episodes are paid, one of `rlnas.envs.shaping.STEP_REWARDS`.
+        discount: That of the learner, where every step is paid; 1 by default.
 
     Attributes:
         on_result: Called with (index in its batch, evaluation) as each result comes in; for progress displays.
         history: What episodes were paid for so far, for rewards that look back; a search begins with an empty one.
+        shaping: What steps are paid beside the end; None if only the end is.
+
+    Raises:
+        ConfigError: If `rlnas.envs.shaping.make_shaping` does.
     """
 
     def __init__(
@@ -58,6 +66,8 @@ class MorphProblem:
         seed: int = 0,
         start_evaluations: int = 8,
         control: bool = False,
+        step_reward: str = "end",
+        discount: float | None = None,
     ) -> None:
         self.space = space
         self.service = service
@@ -71,6 +81,7 @@ class MorphProblem:
         self.history = History()
         self._promoted: str | None = None
         self._late: dict[int, Late] = {}
+        self.shaping = make_shaping(self, step_reward, discount)
 
     @property
     def layout(self) -> Layout:
@@ -138,6 +149,21 @@ class MorphProblem:
         """The reward of a network."""
         return self.reward_for(metrics)(metrics)
 
+    def value(self, graph: Graph, metrics: Metrics | None) -> float:
+        """What an architecture with these metrics is worth by itself, limits that it breaks included."""
+        return self._over_limit(graph, metrics, self.reward_for(metrics)(metrics))
+
+    def _over_limit(self, graph: Graph, metrics: Metrics | None, paid: float) -> float:
+        excess = self.space.limits.excess(graph)
+        if metrics is None or excess <= 1.0:
+            return paid
+        return self.reward_for(metrics).over_limit(paid, math.log(excess))
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether rewards need measured latency; known before anything is trained."""
+        return self._make_reward(reference=Reference((0.5,), 1.0, 1, 1)).needs_latency
+
     @property
     def controls(self) -> list[Reference]:
         """With ``control``: the start network trained on without an edit, for each length that was needed."""
@@ -195,7 +221,7 @@ class MorphProblem:
         them, only illegal actions can leave an episode with one.
         """
         self.reward  # noqa: B018  (trains the start network, if that is still to be done)
-        inside = [self._evaluates(episode) for episode in episodes]
+        inside = [self.evaluates(episode.graph) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
         found = iter(self._evaluate(self.service, candidates, seed))
         return [
@@ -217,7 +243,7 @@ class MorphProblem:
         self.check_lag()
         self.reward  # noqa: B018  (trains the start network, if that is still to be done)
         assert isinstance(self.service, Service)
-        inside = [self._evaluates(episode) for episode in episodes]
+        inside = [self.evaluates(episode.graph) for episode in episodes]
         candidates = [self.candidate(e) for e, ok in zip(episodes, inside, strict=True) if ok]
         numbers = iter(self.service.submit(candidates, seed=seed))
         known: list[Outcome | Late] = [
@@ -238,13 +264,14 @@ class MorphProblem:
         """Raise if a learner cannot go on before all evaluations of its batch are done.
 
         Raises:
-            ConfigError: If the reward needs measured latency, a layer chooses whom to evaluate, or there are controls.
+            ConfigError: If the reward needs measured latency, a layer chooses whom to evaluate, there are controls, or
+                every step is paid.
         """
-        supposed = self._make_reward(reference=Reference((0.5,), 1.0, 1, 1))
-        if not isinstance(self.service, Service) or supposed.needs_latency or self._control:
+        if not isinstance(self.service, Service) or self.needs_latency or self._control or self.shaping is not None:
             raise ConfigError(
                 "evaluation.lag needs a reward without latency (which is measured when nothing is in work), such as "
-                "reward.cost=macs, and neither screen nor halving (which compare whole batches) nor control"
+                "reward.cost=macs, paid at the end alone (reward.step=end), and neither screen nor halving (which "
+                "compare whole batches) nor control"
             )
 
     def finish(self) -> list[Outcome]:
@@ -264,17 +291,16 @@ class MorphProblem:
     def _evaluate(self, service: Service | Layer, candidates: Sequence[Candidate], seed: int) -> list[Evaluation]:
         return service.evaluate(candidates, seed=seed, on_result=self.on_result) if candidates else []
 
-    def _evaluates(self, episode: MorphEpisode) -> bool:
-        """Whether the network that an episode ended with is evaluated."""
-        return self.space.enforce == "penalty" or self.space.limits.met_by(episode.graph)
+    def evaluates(self, graph: Graph) -> bool:
+        """Whether a network of that architecture is evaluated."""
+        return self.space.enforce == "penalty" or self.space.limits.met_by(graph)
 
     def _outcome(self, episode: MorphEpisode, evaluation: Evaluation | None, seed: int, start_id: str) -> Outcome:
         metrics = evaluation.metrics if evaluation is not None else None
         reward = self.reward_for(metrics)
-        value, paid = reward(metrics), reward(metrics, self.history)
+        value = self.value(episode.graph, metrics)
+        paid = self._over_limit(episode.graph, metrics, reward(metrics, self.history))
         excess = self.space.limits.excess(episode.graph)
-        if metrics is not None and excess > 1.0:
-            value, paid = (reward.over_limit(x, math.log(excess)) for x in (value, paid))
         if reward.looks_back:
             self.history.add(reward.facts(metrics) if excess <= 1.0 else None)
         status: str

@@ -58,7 +58,7 @@ class EpisodeVecEnv(VecEnv):
                 info["terminal_observation"] = last
                 info["TimeLimit.truncated"] = False
                 if "late" not in info:
-                    info["episode"] = {"r": transition.reward, "l": self.max_steps, "t": seconds}
+                    info["episode"] = {"r": transition.total, "l": self.max_steps, "t": seconds}
             observations = self.batch.reset()
         rewards = np.array([t.reward for t in transitions], dtype=np.float32)
         return _stack(observations), rewards, np.array([t.ended for t in transitions]), infos

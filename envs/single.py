@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rlnas.envs.picture import check_pictures, picture
 from rlnas.envs.protocols import Episode, Observation, Problem
+from rlnas.envs.shaping import Payments
 from rlnas.envs.spaces import action_space, observation_space
 from rlnas.errors import SpaceError
 
@@ -58,7 +59,8 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         self.observation_space: gym.Space[Any] = observation_space(problem.layout)
         self.action_space = action_space(problem.layout)
         self._evaluation_seed = seed
-        self._episode: Episode = problem.begin()
+        self._payments = Payments(problem)
+        self._episode: Episode = self._begun()
 
     @property
     def max_steps(self) -> int:
@@ -71,20 +73,28 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         super().reset(seed=seed)
         if seed is not None:
             self._evaluation_seed = seed
-        self._episode = self.problem.begin()
+        self._episode = self._begun()
         return self._episode.observe(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         over: bool = self._episode.ended
         if over:
             raise ResetNeeded("the episode has ended; call reset() first")
-        legal = self._episode.step(int(action))
+        episode, seed = self._episode, self._evaluation_seed
+        self._payments.before([episode], seed=seed)
+        legal = episode.step(int(action))
         info: dict[str, Any] = {"illegal_action": not legal}
         reward = 0.0
-        if self._episode.ended:
-            outcome = self.problem.score([self._episode], seed=self._evaluation_seed)[0]
+        if episode.ended:
+            outcome = self.problem.score([episode], seed=seed)[0]
             reward, info = outcome.reward, info | outcome.info
-        return self._episode.observe(), reward, self._episode.ended, False, info
+        (reward,) = self._payments.pay([reward], [episode], ended=episode.ended, seed=seed)
+        return episode.observe(), reward, episode.ended, False, info | self._payments.info(0)
+
+    def _begun(self) -> Episode:
+        """A new episode."""
+        self._payments.begin(1)
+        return self.problem.begin()
 
     def action_masks(self) -> NDArray[np.bool_]:
         """True where an action is legal, shape (actions,)."""
@@ -123,9 +133,10 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         if data["start"] != self.problem.origin:
             raise SpaceError("the state belongs to another start")
         self._evaluation_seed = int(data["seed"])
-        self._episode = self.problem.begin()
+        self._episode = self._begun()
         for action in data["actions"]:
             self._episode.step(action)
+        self._payments.forget()
         return self._episode.observe()
 
     def fork(self) -> Self:
@@ -138,13 +149,14 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         """Play an episode again from its record, ``seed`` and ``actions`` as in ``info``.
 
         Returns:
-            Its reward and last info.
+            The sum of its rewards, and its last info.
         """
         self.reset(seed=int(record["seed"]))
-        reward = 0.0
+        total = 0.0
         info: dict[str, Any] = {}
         for action in record["actions"]:
             _, reward, ended, _, info = self.step(np.int64(action))
+            total += reward
             if ended:
                 break
-        return reward, info
+        return total, info

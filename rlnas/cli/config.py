@@ -179,6 +179,8 @@ class RewardSettings:
         target: Target of a cost that is not latency.
         max_latency_ms: Limit on measured latency; a network above it is never the best.
         options: Constants of the reward, such as ``{beta: -0.2}``; by default those of the paper it comes from.
+        step: When it is paid: at the ``end``; or at every step too, by the ``cost`` of the network so far, or since
+            that is ``evaluated``. The returns of episodes stay what they are, and so do the best policies.
     """
 
     name: str = "tangent"
@@ -187,6 +189,7 @@ class RewardSettings:
     target: float | None = None
     max_latency_ms: float | None = None
     options: dict[str, Any] | None = None
+    step: Literal["end", "cost", "evaluated"] = "end"
 
 
 @dataclass

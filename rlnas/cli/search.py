@@ -18,7 +18,7 @@ from rlnas.cli.measuring import SEARCH, meter_of
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
 from rlnas.cli.running import new_run, searches_of, tracked
-from rlnas.cli.stages import make_searcher, run_stage
+from rlnas.cli.stages import controller_arguments, make_searcher, run_stage
 from rlnas.cli.start import given_start, kept_start
 from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
 from rlnas.errors import LimitError
@@ -109,6 +109,8 @@ def problem_of(settings: SearchSettings, task: Task, start: Network | None, run:
         target_ms=reward.target_ms,
         max_latency_ms=reward.max_latency_ms,
         reward_options=reward.options,
+        step_reward=reward.step,
+        discount=None if reward.step == "end" else controller_arguments(settings).get("gamma"),
         meter=meter_of(settings.latency.meter, vars(settings.latency), defaults=SEARCH),
         workers=evaluation.workers,
         backend=evaluation.backend,
