@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 
 from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.envs.protocols import Late, Outcome
 from rlnas.envs.shaping import make_shaping
-from rlnas.errors import ConfigError
+from rlnas.errors import ConfigError, SpaceError
 from rlnas.evaluation import (
     Candidate,
     Evaluation,
@@ -30,6 +33,9 @@ from rlnas.layout import Layout
 from rlnas.network import Network
 from rlnas.rewards import History, Reference, Reward
 from rlnas.spaces import MorphSpace
+
+FIRST, START = "first_start", "start"
+"""Folders of the networks that a saved state needs."""
 
 
 class MorphProblem:
@@ -95,8 +101,11 @@ class MorphProblem:
 
     @property
     def origin(self) -> str:
-        """Key of the architecture that episodes start from."""
-        return self.space.start.key
+        """Hash of the architecture that episodes start from, with its nodes' names, and of what may be done to it."""
+        space = self.space
+        rules = [space.start.key, space.start.order, [str(v) for v in space.variants], space.max_steps, space.max_nodes]
+        text = json.dumps([*rules, str(space.limits), space.enforce])
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def begin(self) -> MorphEpisode:
         """An episode at the start network."""
@@ -209,6 +218,33 @@ class MorphProblem:
         if start_id != self.start_id:
             self.space = replace(self.space, start=self.service.starts.get(start_id).graph)
         self._promoted = start_id
+
+    def save_starts(self, folder: Path) -> None:
+        """Write the start network, and the one before any promotion, which rewards refer to; see `Weighted`."""
+        starts = self.service.starts
+        starts.get(self.first_start_id).save(folder / FIRST)
+        starts.get(self.start_id).save(folder / START)
+
+    def load_starts(self, folder: Path) -> None:
+        """Start from what `save_starts` wrote; see `Weighted`.
+
+        Raises:
+            GraphError: If a network is missing or damaged.
+            SpaceError: If they do not suit the task, or have more nodes than there are slots.
+        """
+        first, start = Network.load(folder / FIRST), Network.load(folder / START)
+        for network in (first, start):
+            graph = network.graph
+            if (graph.input_shape, graph.output_shape) != (self.space.start.input_shape, self.space.start.output_shape):
+                raise SpaceError(f"the start network in {folder} goes from {graph.input_shape} to {graph.output_shape}")
+        space = replace(self.space, start=start.graph)
+        first_id, start_id = (self.service.starts.add(network) for network in (first, start))
+        if first_id != self.__dict__.get("first_start_id"):
+            for name in ("reference", "reward", "start_reward"):
+                self.__dict__.pop(name, None)
+            self._controls.clear()
+            self.first_start_id = first_id
+        self.space, self._promoted = space, None if start_id == first_id else start_id
 
     def candidate(self, episode: MorphEpisode) -> Candidate:
         """The network that an episode made."""

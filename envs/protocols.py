@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,4 +134,22 @@ class Problem(Protocol):
 
     def close(self) -> None:
         """Release what is open."""
+        ...
+
+
+@runtime_checkable
+class Weighted(Protocol):
+    """A problem whose episodes start from a network with weights, which a state needs on another machine."""
+
+    def save_starts(self, folder: Path) -> None:
+        """Write the networks that episodes start from, each into a folder of its own."""
+        ...
+
+    def load_starts(self, folder: Path) -> None:
+        """Start from the networks that `save_starts` wrote, of the same architecture or promoted from one.
+
+        Raises:
+            GraphError: If one is missing or damaged.
+            SpaceError: If they do not suit the problem.
+        """
         ...

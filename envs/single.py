@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import gymnasium as gym
@@ -13,12 +14,15 @@ from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 
 from rlnas.envs.picture import check_pictures, picture
-from rlnas.envs.protocols import Episode, Observation, Problem
+from rlnas.envs.protocols import Episode, Observation, Problem, Weighted
+from rlnas.envs.replaying import replayed
 from rlnas.envs.shaping import Payments
 from rlnas.envs.spaces import action_space, observation_space
 from rlnas.errors import SpaceError
 
 P = TypeVar("P")
+
+STATE_FILE = "state.json"
 
 
 def given_or_made(problem: P | None, make: Callable[..., P], settings: dict[str, Any]) -> P:
@@ -119,7 +123,10 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
     # ------------------------------------------------------------------------------------- states and reproduction
 
     def state(self) -> str:
-        """The episode as JSON: (start, seed, actions)."""
+        """The episode as JSON: what it started from, its seed and its actions.
+
+        Equal for equal states, so that it can be a key. Weights are not in it: see `save_state`.
+        """
         actions = [int(a) for a in self._episode.actions]
         return json.dumps({"start": self.problem.origin, "seed": self._evaluation_seed, "actions": actions})
 
@@ -127,17 +134,55 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         """Go to a state that `state` gave; nothing is evaluated.
 
         Raises:
-            SpaceError: If the state belongs to another start or space.
+            SpaceError: If it is no state, or one of another start or space.
         """
-        data = json.loads(state)
-        if data["start"] != self.problem.origin:
-            raise SpaceError("the state belongs to another start")
-        self._evaluation_seed = int(data["seed"])
-        self._episode = self._begun()
-        for action in data["actions"]:
-            self._episode.step(action)
+        seed, actions = self._suits(_read_state(state))
+        episode = replayed(self.problem, actions)
+        self._payments.begin(1)
+        self._evaluation_seed, self._episode = seed, episode
         self._payments.forget()
         return self._episode.observe()
+
+    def save_state(self, folder: str | Path) -> None:
+        """Write a state that another machine can go to: the start network's weights lie beside it.
+
+        ``state.json``, and in a folder for each network ``graph.json`` and ``weights.safetensors``. The start network
+        is trained for it if that is still to be done.
+
+        Raises:
+            SpaceError: If it cannot be written.
+        """
+        path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if isinstance(self.problem, Weighted):
+                self.problem.save_starts(path)
+            (path / STATE_FILE).write_text(self.state() + "\n")
+        except OSError as error:
+            raise SpaceError(f"cannot write the state into {path}: {error.strerror}") from None
+
+    def load_state(self, folder: str | Path) -> Observation:
+        """Go to a state that `save_state` wrote; the problem starts from the networks in it from then on.
+
+        Raises:
+            GraphError: If a network is missing or damaged.
+            SpaceError: If it cannot be read, is no state, or one of another start or space.
+        """
+        path = Path(folder)
+        try:
+            text = (path / STATE_FILE).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpaceError(f"cannot read {path / STATE_FILE}: {error}") from None
+        _read_state(text)
+        if isinstance(self.problem, Weighted):
+            self.problem.load_starts(path)
+        return self.restore(text)
+
+    def _suits(self, data: dict[str, Any]) -> tuple[int, list[Any]]:
+        """Seed and actions of a state that belongs here."""
+        if data["start"] != self.problem.origin:
+            raise SpaceError("the state belongs to another start or another space")
+        return data["seed"], data["actions"]
 
     def fork(self) -> Self:
         """An independent environment in the same state, sharing the problem and its results."""
@@ -160,3 +205,12 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
             if ended:
                 break
         return total, info
+
+
+def _read_state(text: str) -> dict[str, Any]:
+    """What `state` put together."""
+    try:
+        data: dict[str, Any] = json.loads(text)
+        return {**data, "start": data["start"], "seed": int(data["seed"]), "actions": list(data["actions"])}
+    except (ValueError, KeyError, TypeError):
+        raise SpaceError("this is no state: it must be what state() gave") from None
