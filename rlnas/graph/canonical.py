@@ -12,9 +12,11 @@ References:
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from rlnas.graph.facts import shared
+from rlnas.graph.node import Value
 from rlnas.graph.ops import OPS
 
 if TYPE_CHECKING:
@@ -25,6 +27,18 @@ Colours = list[str]
 
 def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+@lru_cache(maxsize=100_000)
+def _seed(op: str, attrs: tuple[tuple[str, Value], ...], alone: bool, last: bool) -> str:
+    """Colour of a node by itself."""
+    return _digest(op, [a for a in attrs if a[0] != "shares"], alone, last)
+
+
+@lru_cache(maxsize=100_000)
+def _joined(seed: str, read: tuple[str, ...]) -> str:
+    """Colour of a node and all that is before it."""
+    return _digest(seed, list(read))
 
 
 class Labeller:
@@ -49,7 +63,7 @@ class Labeller:
             for position, j in enumerate(inputs):
                 self._consumers[j].append((i, position if self._ordered[i] else 0))
         self._seeds = [
-            _digest(node.op, [a for a in node.attrs if a[0] != "shares"], o is None, node.id == graph.output)
+            _seed(node.op, node.attrs, o is None, node.id == graph.output)
             for node, o in zip(nodes, owners, strict=True)
         ]
 
@@ -64,7 +78,7 @@ class Labeller:
             down: Colours = []
             for i, inputs in enumerate(self._inputs):
                 read = [down[j] for j in inputs]
-                down.append(_digest(seeds[i], read if self._ordered[i] else sorted(read)))
+                down.append(_joined(seeds[i], tuple(read if self._ordered[i] else sorted(read))))
             if len(set(down)) == len(down):
                 return down
             up = list(down)

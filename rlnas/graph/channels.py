@@ -83,6 +83,19 @@ class Channels:
         """The group that a layer's output belongs to and names."""
         return self._by_anchor.get(anchor)
 
+    def touched_by(self, cells: Iterable[int]) -> set[str]:
+        """Nodes whose values, or what is left out in front of them, have channels of some cells."""
+        return {id for cell in cells for id in self._places.get(cell, ())}
+
+    @cached_property
+    def _places(self) -> dict[int, list[str]]:
+        found: dict[int, list[str]] = {}
+        for id, axes in self.axes.items():
+            before = self.rows[id].get("before", ())
+            for cell in {cell for row in (*axes, before) if row for cell, _ in row}:
+                found.setdefault(cell, []).append(id)
+        return found
+
     @cached_property
     def _by_anchor(self) -> dict[str, ChannelGroup]:
         return {group.anchor: group for group in self.groups}

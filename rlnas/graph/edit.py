@@ -87,7 +87,11 @@ def resize(
         GraphError: If a convolution's groups no longer divide its channels.
     """
     nodes = [node.replace(**changed[node.id]) if node.id in changed else node for node in graph.sorted_nodes]
-    return Graph(tuple([resized_node(node, graph, channels, lengths) for node in nodes]), graph.output)
+    touched = channels.touched_by(lengths)
+    return Graph(
+        tuple([resized_node(node, graph, channels, lengths) if node.id in touched else node for node in nodes]),
+        graph.output,
+    )
 
 
 def resized_node(node: Node, graph: Graph, channels: Channels, lengths: Mapping[int, int]) -> Node:

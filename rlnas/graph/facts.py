@@ -50,7 +50,7 @@ def facts_of(node: Node, shapes: tuple[Shape, ...]) -> Facts:
     found: Facts | None = node.facts.get(shapes)
     if found is None:
         if not node.facts:
-            _check(node)
+            _check_once(node)
         key = (node.op, node.attrs, shapes)
         found = _memo.get(key)
         if found is None:
@@ -63,11 +63,7 @@ def facts_of(node: Node, shapes: tuple[Shape, ...]) -> Facts:
 
 def shared(node: Node) -> str | None:
     """Id of the node whose tensors a node uses instead of tensors of its own."""
-    for name, value in node.attrs:
-        if name == "shares":
-            assert isinstance(value, str)
-            return value
-    return None
+    return node.shares
 
 
 def _work_out(node: Node, shapes: tuple[Shape, ...]) -> Facts:
@@ -79,6 +75,19 @@ def _work_out(node: Node, shapes: tuple[Shape, ...]) -> Facts:
     params = row.params(node, shapes)
     n_params = sum(math.prod(param.shape) for param in params.values() if param.trained)
     return Facts(shape, params, n_params, macs, row.flow(node, shapes, shape))
+
+
+_checked: set[tuple[object, ...]] = set()
+
+
+def _check_once(node: Node) -> None:
+    """Check a node, unless one of its op with the same attributes, types included, and as many inputs was right."""
+    key = (node.op, node.attrs, tuple([type(value) for _, value in node.attrs]), len(node.inputs))
+    if key not in _checked:
+        _check(node)
+        if len(_checked) >= MEMO_SIZE:
+            _checked.clear()
+        _checked.add(key)
 
 
 def _check(node: Node) -> None:

@@ -55,7 +55,7 @@ class Graph:
 
     def _check_shares(self) -> None:
         for node in self.nodes:
-            target = shared(node)
+            target = node.shares
             if target is None:
                 continue
             owner = self.node(target)
@@ -201,24 +201,26 @@ class Graph:
 
         Nodes are computed in the order in which `to_source` writes them, and each value is freed after its last use.
         """
-        order = reading_order(self)
+        order, nodes = reading_order(self), self._walked.nodes
+        sizes = {id: math.prod(shape) for id, shape in self._walked.shapes.items()}
         owner: dict[str, str] = {}
         last: dict[str, int] = {}
         for step, id in enumerate(order):
-            node = self.node(id)
-            owner[id] = owner[node.inputs[0]] if OPS[node.op].view else id
-            for i in (id, *node.inputs):
+            node = nodes[id]
+            mine = owner[id] = owner[node.inputs[0]] if OPS[node.op].view else id
+            last[mine] = step
+            for i in node.inputs:
                 last[owner[i]] = step
         last[owner[self.output]] = len(order)
-        freed: dict[int, int] = {}
+        freed = [0] * (len(order) + 1)
         for id, step in last.items():
-            freed[step] = freed.get(step, 0) + math.prod(self.shapes[id])
+            freed[step] += sizes[id]
         alive = peak = 0
         for step, id in enumerate(order):
             if owner[id] == id:
-                alive += math.prod(self.shapes[id])
-            peak = max(peak, alive)
-            alive -= freed.get(step, 0)
+                alive += sizes[id]
+                peak = max(peak, alive)
+            alive -= freed[step]
         return peak * BYTES_PER_VALUE
 
     @cached_property
@@ -275,7 +277,7 @@ def _walk(nodes: Iterable[Node]) -> _Walk | None:
             raise GraphError(f"node id {id!r} is used twice")
         try:
             inputs = tuple([shapes[i] for i in node.inputs])
-            if node.op != "input" and (owner := shared(node)) is not None and owner not in shapes:
+            if node.shares is not None and node.op != "input" and node.shares not in shapes:
                 return None
         except KeyError:
             return None

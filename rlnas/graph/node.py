@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from rlnas.errors import GraphError
@@ -35,6 +36,15 @@ class Node:
         id = self.id
         if not (id.isidentifier() and id.isascii()) or id[0] == "_" or keyword.iskeyword(id):
             raise GraphError(f"node id {id!r} cannot name a module in Python; choose another")
+
+    @cached_property
+    def shares(self) -> str | None:
+        """Id of the node whose tensors it uses instead of tensors of its own."""
+        for name, value in self.attrs:
+            if name == "shares":
+                assert isinstance(value, str)
+                return value
+        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Node, (self.id, self.op, self.inputs, self.attrs)

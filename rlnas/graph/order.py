@@ -16,8 +16,7 @@ def reading_order(graph: Graph) -> list[str]:
     Branches come in the order in which they are read; where that does not matter, the longest first. The canonical
     order, from which it derives, is by depth and would jump from branch to branch.
     """
-    place = {id: i for i, id in enumerate(graph.order)}
-    depths = graph.depths
+    depths, place = graph.depths, {id: i for i, id in enumerate(graph.order)}
     done: set[str] = set()
     order: list[str] = []
     stack = [(graph.output, False)]
@@ -31,6 +30,9 @@ def reading_order(graph: Graph) -> list[str]:
             continue
         stack.append((id, True))
         node = graph.node(id)
+        if len(node.inputs) == 1:
+            stack.append((node.inputs[0], False))
+            continue
         inputs = list(dict.fromkeys(node.inputs))
         if OPS[node.op].commutative:
             inputs.sort(key=lambda i: (-depths[i], place[i]))

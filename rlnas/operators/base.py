@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from rlnas.errors import OperatorError, unknown_name
 from rlnas.graph import Graph, Site
 from rlnas.network import Applied, Network, tensor_specs
+
+Reach = Literal["value", "component", "layer"]
+"""The value that a node makes; all that is tied to it; or also the kinds of ops tied to what the node reads."""
 
 OptimizerState = Mapping[str, Mapping[str, Tensor]]
 
@@ -98,6 +101,13 @@ class Operator(ABC):
     @abstractmethod
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         """Why the operator does not apply there, as a half sentence; None if it does."""
+
+    def reach(self, op: str) -> Reach | None:
+        """How much around a node of that op decides what can be done there and what that costs; None if all may.
+
+        Where less does, it is worked out once for all places alike; `rlnas.spaces.surroundings` says what alike means.
+        """
+        return None
 
     @abstractmethod
     def rewrite(self, graph: Graph, site: Site) -> tuple[Graph, Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlnas.graph import OPS, Graph, Node, Site
 from rlnas.graph.edit import insert_after
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.base import Edit, Operator, Reach, Tensors
 from rlnas.operators.fill import FRESH, IDENTITY, MIRROR, ZERO, filled, unmirror
 from rlnas.operators.style import CONVOLUTIONS, HIDDEN, Chain, form_of, kernel_obstacle
 
@@ -46,6 +46,9 @@ class Deepen(Operator):
     exact = True
     amounts = (1, 3)
     anchors = HIDDEN | {"clamp"}
+
+    def reach(self, op: str) -> Reach | None:
+        return "value"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         node = graph.node(site.anchor)

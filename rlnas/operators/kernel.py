@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from rlnas.graph import Graph, Node, Site
 from rlnas.graph.edit import replace_node
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, whole
+from rlnas.operators.base import Edit, Operator, Reach, Tensors, whole
 from rlnas.operators.style import CONVOLUTIONS
 
 
@@ -32,6 +32,9 @@ class GrowKernel(Operator):
     exact = True
     amounts = (2,)
     anchors = frozenset({*CONVOLUTIONS, "conv_transpose2d"})
+
+    def reach(self, op: str) -> Reach | None:
+        return "value"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         node = graph.node(site.anchor)

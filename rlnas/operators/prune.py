@@ -13,7 +13,7 @@ from rlnas.graph import Graph, Site
 from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.edit import resize
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.base import Edit, Operator, Reach, Tensors
 from rlnas.operators.compensate import compensate
 from rlnas.operators.criteria import CRITERIA, Criterion, get_criterion
 from rlnas.operators.importance import Units, drop_units
@@ -44,6 +44,9 @@ class PruneChannels(Operator):
         self.criterion = get_criterion(criterion)
         self.name = "prune_channels" if criterion == "reconstruction" else f"prune_channels_{criterion}"
         self.needs_calibration = self.criterion.needs_calibration
+
+    def reach(self, op: str) -> Reach | None:
+        return "component"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         if (reason := group_obstacle(graph, site)) is not None:

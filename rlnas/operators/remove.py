@@ -12,7 +12,7 @@ from rlnas.errors import GraphError
 from rlnas.graph import OPS, Graph, Site
 from rlnas.graph.edit import bypass
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, kept_tensors
+from rlnas.operators.base import Edit, Operator, Reach, Tensors, kept_tensors
 from rlnas.operators.compensate import compensate, next_readers
 
 
@@ -31,6 +31,9 @@ class RemoveLayer(Operator):
     exact = False
     shrinks = True
     amounts = (1,)
+
+    def reach(self, op: str) -> Reach | None:
+        return "layer" if op != "add" else None
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         node = graph.node(site.anchor)

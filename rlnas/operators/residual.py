@@ -11,7 +11,7 @@ from torch import Tensor
 from rlnas.graph import OPS, Graph, Site
 from rlnas.graph.edit import insert_after
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors
+from rlnas.operators.base import Edit, Operator, Reach, Tensors
 from rlnas.operators.fill import FRESH, ZERO, filled
 from rlnas.operators.style import HIDDEN, Chain, form_of, kernel_obstacle
 
@@ -51,6 +51,9 @@ class InsertResidual(Operator):
     def __init__(self, flavour: Flavour = "basic") -> None:
         self.name = NAMES[flavour]
         self.flavour = flavour
+
+    def reach(self, op: str) -> Reach | None:
+        return "value"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         if graph.node(site.anchor).op not in self.anchors:

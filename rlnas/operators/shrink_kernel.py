@@ -11,7 +11,7 @@ from torch import Tensor
 from rlnas.graph import Graph, Node, Site
 from rlnas.graph.edit import replace_node
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, whole
+from rlnas.operators.base import Edit, Operator, Reach, Tensors, whole
 from rlnas.operators.compensate import compensate
 from rlnas.operators.style import CONVOLUTIONS
 
@@ -34,6 +34,9 @@ class ShrinkKernel(Operator):
     shrinks = True
     amounts = (2,)
     anchors = frozenset(CONVOLUTIONS) | {"conv_transpose2d"}
+
+    def reach(self, op: str) -> Reach | None:
+        return "value"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         node = graph.node(site.anchor)

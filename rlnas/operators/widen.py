@@ -13,7 +13,7 @@ from rlnas.graph import Graph, Site
 from rlnas.graph.channels import ChannelGroup
 from rlnas.graph.edit import resize
 from rlnas.network import Network
-from rlnas.operators.base import Edit, Operator, Tensors, whole
+from rlnas.operators.base import Edit, Operator, Reach, Tensors, whole
 from rlnas.operators.remap import carry, remap
 
 MAX_CHANNELS = 65536
@@ -55,6 +55,9 @@ class Widen(Operator):
 
     def __init__(self, *, noise: float = 1.0) -> None:
         self.noise = noise
+
+    def reach(self, op: str) -> Reach | None:
+        return "component"
 
     def obstacle(self, graph: Graph, site: Site) -> str | None:
         if (reason := group_obstacle(graph, site)) is not None:

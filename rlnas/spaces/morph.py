@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
@@ -13,9 +14,13 @@ from rlnas.graph import Graph, Site
 from rlnas.layout import STOP, Layout
 from rlnas.operators import get_operator
 from rlnas.spaces.limits import Limits
+from rlnas.spaces.offers import Offer, Offered, Offers
 from rlnas.spaces.reaching import Ways
 
-MEMO = 20_000
+MEMO = 2_048
+"""States whose legal actions are remembered."""
+PLAIN: Final = frozenset({"n_params", "macs"})
+"""Costs that are sums over nodes, so that what an edit adds is known without making it."""
 
 ENFORCE: Final = ("mask", "reject", "penalty")
 """What is done about limits: illegal actions; networks that are not evaluated; a lower reward."""
@@ -47,7 +52,7 @@ class Legal:
     """
 
     stop: bool
-    sites: dict[int, Site] = field(default_factory=dict)
+    sites: Mapping[int, Site] = field(default_factory=dict)
 
     @property
     def actions(self) -> tuple[int, ...]:
@@ -103,12 +108,18 @@ class MorphSpace:
         self._ways  # noqa: B018  (refuses limits that nothing meets)
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "_ways"} | {"_memo": OrderedDict()}
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("_ways", "_offers")}
+        return kept | {"_memo": OrderedDict()}
 
     @cached_property
     def layout(self) -> Layout:
         """Sizes of observations and actions."""
         return Layout(slots=self.max_nodes, variants=len(self.variants), names=tuple(map(str, self.variants)))
+
+    @cached_property
+    def _offers(self) -> Offers:
+        """Edits and their costs."""
+        return Offers(self.variants)
 
     @cached_property
     def _ways(self) -> Ways:
@@ -146,9 +157,9 @@ class MorphSpace:
             return legal
         return self._remembered(graph, steps_left, lambda: self._around(graph, steps_left))
 
-    def edits(self, graph: Graph) -> dict[int, Site]:
+    def edits(self, graph: Graph) -> Mapping[int, Site]:
         """Site of each edit that there is room for, by action number, whatever the limits."""
-        return {action: site for action, site, _ in self._edits(graph)}
+        return self._chosen(graph, lambda offer: True)
 
     def edited(self, graph: Graph, site: Site) -> Graph:
         """The graph after one edit."""
@@ -165,7 +176,26 @@ class MorphSpace:
 
     def _within(self, graph: Graph) -> Legal:
         """Edits of a graph that keeps the limits after which it still does."""
-        return Legal(True, {a: site for a, site, after in self._edits(graph) if self.limits.met_by(after)})
+        bounds = self.limits.bounds
+        if not PLAIN.issuperset([bound.cost for bound in bounds]):
+            return Legal(True, {a: site for a, site, after in self._edits(graph) if self.limits.met_by(after)})
+        room = {cost: (-math.inf, math.inf) for cost in PLAIN}  # how much each may change
+        for bound in bounds:
+            now = getattr(graph, bound.cost)
+            low = -math.inf if bound.low is None else bound.low - now
+            room[bound.cost] = (low, math.inf if bound.high is None else bound.high - now)
+        (less, more), (fewer, most) = room["n_params"], room["macs"]
+        return Legal(True, self._chosen(graph, lambda o: less <= o.n_params <= more and fewer <= o.macs <= most))
+
+    def _chosen(self, graph: Graph, wanted: Callable[[Offer], bool]) -> Mapping[int, Site]:
+        """Those offers that there is room for and that are wanted, by action number."""
+        found: dict[int, tuple[str, str | None]] = {}
+        room, step = self.max_nodes - len(graph), len(self.variants)
+        for slot, (id, offers) in enumerate(self._offers.of(graph).items()):
+            for offer in offers:
+                if offer.nodes <= room and wanted(offer):
+                    found[1 + slot * step + offer.variant] = (id, offer.target)
+        return Offered(self.layout, self.variants, found)
 
     def _around(self, graph: Graph, steps_left: int) -> Legal:
         """Edits after which the limits are broken, and can be kept again."""
