@@ -40,25 +40,21 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
-gymnasium.register(
-    id="rlnas/Morph-v0",
-    entry_point="rlnas.envs:MorphEnv",
-    vector_entry_point="rlnas.envs:morph_vector",
+_MORPH: dict[str, Any] = {"entry_point": "rlnas.envs:MorphEnv", "vector_entry_point": "rlnas.envs:morph_vector"}
+_BUILD: dict[str, Any] = {"entry_point": "rlnas.envs:BuildEnv", "vector_entry_point": "rlnas.envs:build_vector"}
+_CELLS: dict[str, Any] = {
+    "entry_point": "rlnas.envs:NASBench201Env",
+    "vector_entry_point": "rlnas.envs:nas_bench_201_vector",
+}
+
+gymnasium.register("rlnas/Morph-v0", **_MORPH)
+gymnasium.register("rlnas/MorphLatency-v0", **_MORPH, kwargs={"cost": "latency_ms"}, nondeterministic=True)
+gymnasium.register(  # only what keeps the function: growing a network that is good already
+    "rlnas/MorphGrow-v0",
+    **_MORPH,
+    kwargs={"variants": ("widen 1.5", "widen 2", "deepen 1", "deepen 3", "grow_kernel 2", "insert_residual 3")},
 )
-gymnasium.register(
-    id="rlnas/MorphLatency-v0",
-    entry_point="rlnas.envs:MorphEnv",
-    vector_entry_point="rlnas.envs:morph_vector",
-    kwargs={"cost": "latency_ms"},
-    nondeterministic=True,
-)
-gymnasium.register(
-    id="rlnas/Build-v0",
-    entry_point="rlnas.envs:BuildEnv",
-    vector_entry_point="rlnas.envs:build_vector",
-)
-gymnasium.register(
-    id="rlnas/NASBench201-v0",
-    entry_point="rlnas.envs:NASBench201Env",
-    vector_entry_point="rlnas.envs:nas_bench_201_vector",
-)
+gymnasium.register("rlnas/MorphCompress-v0", **_MORPH, kwargs={"max_macs": "50%"})  # ends at half the MACs or less
+gymnasium.register("rlnas/Build-v0", **_BUILD)
+gymnasium.register("rlnas/NASBench201-v0", **_CELLS)
+gymnasium.register("rlnas/NASBench201Edit-v0", **_CELLS, kwargs={"form": "edit"})

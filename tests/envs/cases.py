@@ -134,6 +134,8 @@ BUILD, CELLS = "rlnas/Build-v0", "rlnas/NASBench201-v0"
 CASES: dict[str, Case] = {
     "stages": morph(),
     "latency": Case("rlnas/MorphLatency-v0", lambda: untrained(meter=CountingMeter()), tensors=True),
+    "growing": Case("rlnas/MorphGrow-v0", untrained, tensors=True),
+    "compressing": Case("rlnas/MorphCompress-v0", untrained, tensors=True),
     "residual": morph(start=residual()),
     "mobile": morph(start=mobile(), max_macs="2x", max_params="2x"),
     "transformer": morph(start=transformer()),
@@ -146,7 +148,7 @@ CASES: dict[str, Case] = {
     "table, edited": given(BUILD, edited_table),
     "table, far start": given(BUILD, lambda: far_start()[0]),
     "cells": Case(CELLS, lambda: {"path": cells()}),
-    "cells, edited": Case(CELLS, lambda: {"path": cells(), "form": "edit"}),
+    "cells, edited": Case("rlnas/NASBench201Edit-v0", lambda: {"path": cells()}),
     "cells, capped": Case(CELLS, lambda: {"path": cells(), "device": "fpga", "max_latency": "20%"}),
 }
 """Environments by name."""
