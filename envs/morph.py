@@ -45,7 +45,7 @@ class MorphEnv(EpisodeEnv):
     The start network, trained once for a problem. `reset(seed=s)` sets the seed from which later evaluations draw.
 
     ## Episode End
-    `terminated` after STOP or `max_steps` actions; never `truncated`.
+    `terminated` after STOP or `max_steps` actions; `truncated` by a `TimeLimit` around it only.
 
     ## Arguments
     Those of `rlnas.envs.make_problem`, or a ready `problem`. `render_mode="ansi"` makes `render()` return a table,
