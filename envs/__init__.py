@@ -1,11 +1,13 @@
 """Environments: edit a network, or take its decisions; single, in batches, and in the form of other libraries."""
 
-from rlnas.envs.build import BuildEnv, build_vector
+from rlnas.envs.build import BuildEnv, build_vector, make_build_problem
+from rlnas.envs.build_problem import BuildProblem, make_networks
 from rlnas.envs.make import make_problem
 from rlnas.envs.morph import MorphEnv, morph_vector
 from rlnas.envs.morph_problem import MorphProblem
 from rlnas.envs.nas_bench_201 import NASBench201Env, nas_bench_201_vector
 from rlnas.envs.nas_bench_201_problem import make_nas_bench_201
+from rlnas.envs.network_problem import NetworkProblem
 from rlnas.envs.protocols import Episode, Outcome, Problem
 from rlnas.envs.sb3 import EpisodeVecEnv
 from rlnas.envs.single import EpisodeEnv
@@ -14,6 +16,7 @@ from rlnas.envs.vector import EpisodeVectorEnv
 
 __all__ = [
     "BuildEnv",
+    "BuildProblem",
     "Episode",
     "EpisodeEnv",
     "EpisodeVecEnv",
@@ -21,11 +24,14 @@ __all__ = [
     "MorphEnv",
     "MorphProblem",
     "NASBench201Env",
+    "NetworkProblem",
     "Outcome",
     "Problem",
     "TableProblem",
     "build_vector",
+    "make_build_problem",
     "make_nas_bench_201",
+    "make_networks",
     "make_problem",
     "morph_vector",
     "nas_bench_201_vector",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from rlnas.envs.decision_view import DecisionView
 from rlnas.envs.protocols import Observation
 from rlnas.errors import LimitError
+from rlnas.graph import Graph
 from rlnas.layout import STOP
-from rlnas.spaces import Assignment, DecisionSpace, Feasible
+from rlnas.spaces import Assignment, DecisionSpace, Feasible, Within
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Rules:
     """What all episodes of a problem share.
 
     Attributes:
-        feasible: The assignments that meet the limits.
+        feasible: The assignments that meet the limits: counted, or known by networks that were made.
         max_steps: Steps of an episode at most.
         start: Where episodes of the edit form begin.
 
@@ -42,14 +43,14 @@ class Rules:
         LimitError: If nothing within ``max_steps`` changes of the start meets the limits.
     """
 
-    feasible: Feasible
+    feasible: Feasible | Within
     max_steps: int
     start: Assignment = ()
     view: DecisionView = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "view", DecisionView(self.space, feasible=self.feasible.share))
-        if self.start and (far := int(self.feasible.distance[self.start])) > self.max_steps:
+        if self.start and (far := self.feasible.steps_to(self.start)) > self.max_steps:
             raise LimitError(
                 f"nothing within {self.max_steps} changes of the start meets the limits; {far} are needed at least"
             )
@@ -58,6 +59,12 @@ class Rules:
     def space(self) -> DecisionSpace:
         """The decisions."""
         return self.feasible.space
+
+    def graph(self, assignment: Assignment) -> Graph | None:
+        """The network of a whole assignment; None where none is made, or decisions are open."""
+        if len(assignment) < len(self.space) or not isinstance(self.feasible, Within):
+            return None
+        return self.feasible.networks.graph(assignment)
 
 
 class BuildEpisode:
@@ -88,7 +95,7 @@ class BuildEpisode:
         """Choices of the next decision; STOP once the episode has ended."""
         if self._legal is None:
             first = 1 + len(self.assignment) * self.rules.space.layout.variants
-            self._legal = ONLY_STOP if self.ended else Legal(tuple((first + self._completions().nonzero()[0]).tolist()))
+            self._legal = ONLY_STOP if self.ended else Legal(tuple((first + self._open().nonzero()[0]).tolist()))
         return self._legal
 
     def step(self, action: int) -> bool:
@@ -109,12 +116,17 @@ class BuildEpisode:
             self.assignment,
             current=place if open_ else None,
             steps_left=self.steps_left / self.rules.max_steps,
-            feasible_here=self._completions().sum() / space.completions(place) if open_ else 1.0,
+            feasible_here=self.rules.feasible.share_after(self.assignment) if open_ else 1.0,
             legal=self.legal().actions,
         )
 
-    def _completions(self) -> NDArray[np.int64]:
-        return self.rules.feasible.completions_after(self.assignment)
+    @property
+    def graph(self) -> Graph | None:
+        """The network that is decided; None where none is made, or decisions are open."""
+        return self.rules.graph(self.assignment)
+
+    def _open(self) -> NDArray[np.bool_]:
+        return self.rules.feasible.open_after(self.assignment)
 
 
 class EditEpisode:
@@ -177,15 +189,19 @@ class EditEpisode:
             legal=legal,
         )
 
+    @property
+    def graph(self) -> Graph | None:
+        """The network that is decided; None where none is made."""
+        return self.rules.graph(self.assignment)
+
     def _changes(self) -> tuple[int, ...]:
-        variants, distance = self.rules.space.layout.variants, self.rules.feasible.distance
+        variants, feasible = self.rules.space.layout.variants, self.rules.feasible
         now = self.assignment
-        inside = distance[now] == 0
+        inside = feasible.steps_to(now) == 0
         far = 0 if inside else self.steps_left - 1
         found = [STOP] if inside else []
         for slot, choice in enumerate(now):
-            place: tuple[Any, ...] = (*now[:slot], slice(None), *now[slot + 1 :])
-            near = distance[place] <= far
+            near = feasible.near(now, slot, far)
             near[choice] = False
             found += (1 + slot * variants + near.nonzero()[0]).tolist()
         return tuple(found) or (STOP,)

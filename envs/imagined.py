@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rlnas.envs.morph_problem import MorphProblem
+from rlnas.envs.build_problem import BuildProblem
+from rlnas.envs.network_problem import NetworkProblem
 from rlnas.envs.protocols import Episode, Late, Outcome, Problem
 from rlnas.envs.table_problem import TableProblem
 from rlnas.errors import ConfigError
@@ -30,7 +31,7 @@ class ImaginedProblem:
     """
 
     def __init__(self, problem: Problem) -> None:
-        if not isinstance(problem, TableProblem | MorphProblem):
+        if not isinstance(problem, TableProblem | NetworkProblem):
             raise ConfigError(
                 f"a {type(problem).__name__} cannot be imagined: nothing describes the ends of its episodes"
             )
@@ -91,13 +92,26 @@ def _of_table(problem: TableProblem, episode: Any) -> dict[str, Any]:
     }
 
 
-def _of_graph(problem: MorphProblem, episode: Any) -> dict[str, Any]:
+def _of_graph(problem: NetworkProblem, episode: Any) -> dict[str, Any]:
     graph = episode.graph
+    if graph is None:  # illegal actions left decisions open
+        known = dict.fromkeys(graph_features(problem.space.start), 0.0)
+        return {"key": "", "feasible": False, "features": {"choices": _training(problem, episode), "known": known}}
+    training = _training(problem, episode)
     return {
-        "key": graph.key,
+        "key": graph.key if training is None else f"{graph.key} {training}",
         "feasible": problem.space.limits.met_by(graph),
-        "features": {"choices": None, "known": graph_features(graph)},
+        "features": {"choices": training, "known": graph_features(graph)},
     }
+
+
+def _training(problem: NetworkProblem, episode: Any) -> list[int] | None:
+    """Numbers of what is chosen of training, which the graph does not show; None where nothing is decided of it."""
+    if not isinstance(problem, BuildProblem) or not problem.space.networks.training:
+        return None
+    begin, end = problem.space.networks.n_architecture, len(problem.space.networks.decisions)
+    chosen = episode.assignment[begin:]
+    return [*chosen, *[-1] * (end - begin - len(chosen))]
 
 
 def _log(value: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlnas.envs.build_problem import BuildProblem, make_networks
 from rlnas.envs.morph_problem import MorphProblem
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation import (
@@ -30,7 +31,18 @@ from rlnas.interchange import from_module
 from rlnas.latency import Meter, TorchMeter, is_deterministic
 from rlnas.network import Network
 from rlnas.rewards import Reference, make_reward
-from rlnas.spaces import Limits, LimitSetting, MorphSpace, Variant, conv_stages, default_variants
+from rlnas.spaces import (
+    MAKERS,
+    BuildSpace,
+    Choice,
+    Limits,
+    LimitSetting,
+    Maker,
+    MorphSpace,
+    Variant,
+    conv_stages,
+    default_variants,
+)
 from rlnas.tasks import Task, load_task
 
 START_NETWORKS = {"conv_stages": conv_stages}
@@ -84,7 +96,7 @@ def make_space(
         LimitError: If no network within ``max_steps`` edits meets the limits.
     """
     if space not in START_NETWORKS:
-        raise ConfigError(unknown_name("space", space, START_NETWORKS))
+        raise ConfigError(unknown_name("space", space, [*START_NETWORKS, *MAKERS]))
     if start is None:
         start = START_NETWORKS[space](task.input_shape, task.n_classes, stages=stages, width=width)
     check_fit(start, task)
@@ -123,7 +135,7 @@ def check_fit(graph: Graph, task: Task) -> None:
 def make_problem(
     task: str | Task = "digits",
     *,
-    start: Network | Graph | nn.Module | str | Path | None = None,
+    start: Network | Graph | nn.Module | str | Path | Mapping[str, Choice] | None = None,
     task_options: dict[str, Any] | None = None,
     evaluator: Evaluator | str = "training",
     epochs: float = 3,
@@ -162,17 +174,21 @@ def make_problem(
     run: str | None = None,
     seed: int = 0,
     **space: Any,
-) -> MorphProblem:
+) -> MorphProblem | BuildProblem:
     """Put a problem together; nothing is trained before the first episode ends.
+
+    A space of edits makes a `MorphProblem`, a space of decisions, by the name of its maker, a `BuildProblem`.
 
     Args:
         task: Name of a task, or the task.
         start: Network that episodes start from: with its weights, which are then trained for ``start_epochs`` more, a
-            module of your own, or a folder that holds a network; or an architecture alone. By default one is made.
+            module of your own, or a folder that holds a network; or an architecture alone. By default one is made. Of a
+            space of decisions, the choices of the reference network, by decision.
         task_options: Options of a task given by name.
         evaluator: Judges candidates: ``"training"`` for ``epochs`` from the inherited weights, ``"tabular"`` by looking
             them up, or an evaluator of your own.
-        start_epochs: Passes that train the start network first; 0 takes it as it is.
+        start_epochs: Passes that train the start network first; 0 takes it as it is. Of a space of decisions, only
+            where the reference network is to be a teacher.
         start_evaluations: Evaluations of the start network, which rewards are relative to.
         distill: Share of the training loss that the start network's outputs give.
         temperature: What outputs are divided by before they are compared; 4 by default.
@@ -203,7 +219,7 @@ def make_problem(
         starts: Folder of start networks; in memory by default.
         run: Name under which the store notes evaluations.
         seed: Seed of the start network.
-        **space: Arguments of `make_space`.
+        **space: Arguments of `make_space`, or of `rlnas.envs.build_problem.make_networks`.
 
     Raises:
         ConfigError: If a name or a setting is not known.
@@ -215,16 +231,27 @@ def make_problem(
         task = load_task(task, **(task_options or {}))
     elif task_options:
         raise ConfigError("task_options go with the name of a task, not with a task")
-    begin = _start(start, task)
     if meter is not None and is_deterministic(meter):
         space.setdefault("predict", meter.graph_ms)
-    morphs = make_space(task, start=begin.graph if isinstance(begin, Network) else begin, **space)
     recipe: dict[str, Any] = {
         "batch_size": batch_size,
         "optimizer": optimizer,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
     }
+    begin: Network | Graph
+    chosen: MorphSpace | BuildSpace
+    if makes_networks(space.get("space")):
+        if start is not None and not isinstance(start, Mapping):
+            raise ConfigError("start is here what the reference network chooses, by the names of the decisions")
+        chosen = make_networks(task, start=start, usual=recipe, **space)
+        begin, seed_of_start, start_epochs = chosen.start, 0, start_epochs if distill else 0
+    else:
+        if isinstance(start, Mapping):
+            raise ConfigError("start is here a network, not choices; name a space of decisions: space='chain'")
+        given = _start(start, task)
+        chosen = make_space(task, start=given.graph if isinstance(given, Network) else given, **space)
+        begin, seed_of_start = given if isinstance(given, Network) else chosen.start, seed
     reward_of = partial(
         make_reward,
         reward,
@@ -257,26 +284,43 @@ def make_problem(
         run=run,
     )
     layered = make_layers(service, halving=halving, rounds=rounds, screen=screen, keep=keep)
-    problem = MorphProblem(
-        space=morphs,
-        service=layered,
-        make_start=partial(
-            train_start,
-            begin if isinstance(begin, Network) else morphs.start,
-            task,
-            seed=seed,
-            epochs=start_epochs,
-            **recipe,
-        ),
-        make_reward=reward_of,
-        seed=seed,
-        start_evaluations=start_evaluations,
-        control=control,
-        step_reward=step_reward,
-        discount=discount,
-    )
+    paid: dict[str, Any] = {
+        "service": layered,
+        "make_start": partial(train_start, begin, task, seed=seed_of_start, epochs=start_epochs, **recipe),
+        "make_reward": reward_of,
+        "seed": seed,
+        "start_evaluations": start_evaluations,
+        "control": control,
+        "step_reward": step_reward,
+        "discount": discount,
+    }
+    problem: MorphProblem | BuildProblem
+    if isinstance(chosen, BuildSpace):
+        if chosen.networks.training and screen == "surrogate":
+            raise ConfigError("screen=surrogate learns from networks alone, and here training is decided too")
+        problem = BuildProblem(space=chosen, **paid)
+    else:
+        problem = MorphProblem(space=chosen, **paid)
     rank_by(layered, problem.worth)
     return problem
+
+
+def make_morph_problem(**settings: Any) -> MorphProblem:
+    """`make_problem` of a space of edits.
+
+    Raises:
+        ConfigError: If the space is one of decisions, or for what `make_problem` raises.
+    """
+    if makes_networks(settings.get("space")):
+        raise ConfigError(f"space={settings['space']!r} is a space of decisions: make rlnas/Build-v0 of it")
+    problem = make_problem(**settings)
+    assert isinstance(problem, MorphProblem)
+    return problem
+
+
+def makes_networks(space: str | Callable[..., Maker] | None) -> bool:
+    """True for a space of decisions that make networks: the name of a maker, or a maker of your own."""
+    return space in MAKERS if isinstance(space, str) else callable(space)
 
 
 def _start(given: Network | Graph | nn.Module | str | Path | None, task: Task) -> Network | Graph | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlnas.envs.make import make_problem
+from rlnas.envs.make import make_morph_problem
 from rlnas.envs.morph_episode import MorphEpisode
 from rlnas.envs.morph_problem import MorphProblem
 from rlnas.envs.single import EpisodeEnv, given_or_made
@@ -60,7 +60,7 @@ class MorphEnv(EpisodeEnv):
     def __init__(
         self, *, problem: MorphProblem | None = None, seed: int = 0, render_mode: str | None = None, **settings: Any
     ) -> None:
-        super().__init__(given_or_made(problem, make_problem, settings), seed=seed, render_mode=render_mode)
+        super().__init__(given_or_made(problem, make_morph_problem, settings), seed=seed, render_mode=render_mode)
 
     def _text(self) -> str:
         """The network as a table, one node a line."""
@@ -79,4 +79,4 @@ def morph_vector(
     num_envs: int = 1, *, problem: MorphProblem | None = None, seed: int = 0, **settings: Any
 ) -> EpisodeVectorEnv:
     """Many `MorphEnv` in lock-step, with the same arguments."""
-    return EpisodeVectorEnv(num_envs, problem=given_or_made(problem, make_problem, settings), seed=seed)
+    return EpisodeVectorEnv(num_envs, problem=given_or_made(problem, make_morph_problem, settings), seed=seed)

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from rlnas.envs.build_problem import BuildProblem
 from rlnas.envs.morph_problem import MorphProblem
 from rlnas.envs.table_problem import TableProblem
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.spaces import Assignment, DecisionSpace
+from rlnas.spaces.dearest import dearest_first
 from rlnas.spaces.largest import largest_first as largest_edits
 
 Plan = tuple[int, ...]
@@ -29,6 +31,10 @@ def largest_first(problem: Any, cost: str, seed: int = 0) -> Iterator[Plan]:
     """
     if isinstance(problem, MorphProblem):
         return largest_edits(problem.space, cost, seed=seed)
+    if isinstance(problem, BuildProblem):
+        _check_form(problem, "the largest network")
+        space = problem.space
+        return (plan_of(space.networks.decisions, found) for found in dearest_first(space, cost, seed=seed))
     table = _table(problem, "the largest network")
     if cost not in table.columns:
         raise ConfigError(unknown_name("column of the table", cost, table.columns))
@@ -42,7 +48,11 @@ def sample_feasible(problem: Any, generator: np.random.Generator) -> Plan:
 
     Raises:
         ConfigError: If the networks of the problem cannot be counted.
+        LimitError: If they cannot be drawn, for too few keep the limits.
     """
+    if isinstance(problem, BuildProblem):
+        _check_form(problem, "a random network of all")
+        return plan_of(problem.space.networks.decisions, problem.space.within.sample(generator))
     table = _table(problem, "a random network of all")
     return plan_of(table.space, table.feasible.sample(generator))
 
@@ -57,8 +67,16 @@ PLANS: Final[dict[str, Callable[..., Any]]] = {"largest_first": largest_first, "
 
 
 def _table(problem: Any, what: str) -> TableProblem:
-    if not isinstance(problem, TableProblem) or problem.form != "build":
+    _check_form(problem, what)
+    assert isinstance(problem, TableProblem)
+    return problem
+
+
+def _check_form(problem: Any, what: str) -> None:
+    """Raise if episodes do not take one decision after the other."""
+    form = problem.form if isinstance(problem, TableProblem) else None
+    form = problem.space.form if isinstance(problem, BuildProblem) else form
+    if form != "build":
         raise ConfigError(
             f"{what} is known beforehand only where decisions are taken one after the other (form='build')"
         )
-    return problem

@@ -10,7 +10,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from rlnas.graph import Graph
 from rlnas.layout import Layout
+from rlnas.spaces import Limits
 
 Observation = dict[str, NDArray[np.generic]]
 """The entries that `rlnas.layout` describes."""
@@ -87,6 +89,35 @@ class Late:
     episode: Any
     start_id: str
     seed: int
+
+
+class PaidSpace(Protocol):
+    """What all spaces of networks have."""
+
+    @property
+    def layout(self) -> Layout:
+        """Sizes of observations and actions."""
+        ...
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of an episode at most."""
+        ...
+
+    @property
+    def start(self) -> Graph:
+        """The network that rewards and limits are relative to."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """Limits on cost that are known beforehand."""
+        ...
+
+    @property
+    def enforce(self) -> str:
+        """What is done about them; see `MorphSpace`."""
+        ...
 
 
 class Problem(Protocol):

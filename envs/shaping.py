@@ -16,16 +16,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rlnas.errors import ConfigError, unknown_name
-from rlnas.evaluation import Candidate, Metrics, Service
+from rlnas.evaluation import Metrics, Service
 from rlnas.graph import Graph
 from rlnas.latency import is_deterministic
 
 if TYPE_CHECKING:
-    from rlnas.envs.morph_episode import MorphEpisode
-    from rlnas.envs.morph_problem import MorphProblem
+    from rlnas.envs.network_problem import NetworkProblem
 
 STEP_REWARDS: Final = ("end", "cost", "evaluated")
-"""When an episode of edits is paid: at its end; or at every step too, by its network's cost or by its evaluation."""
+"""When an episode is paid: at its end; or at every step too, by its network's cost or by its evaluation."""
 
 
 class Shaping(Protocol):
@@ -95,7 +94,7 @@ class CostPotential:
         ConfigError: If the reward needs latency, and that is not known before it is measured.
     """
 
-    def __init__(self, problem: MorphProblem, *, discount: float) -> None:
+    def __init__(self, problem: NetworkProblem, *, discount: float) -> None:
         self.problem, self.discount = problem, discount
         meter = problem.service.meter
         self._predict = meter.graph_ms if meter is not None and is_deterministic(meter) else None
@@ -105,9 +104,10 @@ class CostPotential:
                 "such as a table or a predictor only"
             )
 
-    def potentials(self, episodes: Sequence[MorphEpisode], *, seed: int) -> list[float]:
+    def potentials(self, episodes: Sequence[Any], *, seed: int) -> list[float]:
         """See `Shaping`."""
-        return [self._worth(e.graph) - self._worth(e.space.start) if e.edits else 0.0 for e in episodes]
+        found = [self.problem.standing(episode) for episode in episodes]
+        return [self._worth(pair[0].graph) - self._worth(pair[1].graph) if pair else 0.0 for pair in found]
 
     def _worth(self, graph: Graph) -> float:
         problem = self.problem
@@ -128,25 +128,24 @@ class EvaluatedPotential:
         ConfigError: If a layer chooses whom to evaluate.
     """
 
-    def __init__(self, problem: MorphProblem, *, discount: float) -> None:
+    def __init__(self, problem: NetworkProblem, *, discount: float) -> None:
         if not isinstance(problem.service, Service):
             raise ConfigError("step_reward='evaluated' goes with neither screen nor halving, which leave networks out")
         self.problem, self.discount = problem, discount
 
-    def potentials(self, episodes: Sequence[MorphEpisode], *, seed: int) -> list[float]:
+    def potentials(self, episodes: Sequence[Any], *, seed: int) -> list[float]:
         """See `Shaping`."""
-        changed = [e for e in episodes if e.edits]
-        graphs = {e.graph: self.problem.candidate(e) for e in changed}
-        graphs |= {e.space.start: Candidate(e.space.start, self.problem.start_id) for e in changed}
-        evaluated = {graph: c for graph, c in graphs.items() if self.problem.evaluates(graph)}
-        found = self.problem.service.evaluate(list(evaluated.values()), seed=seed) if evaluated else []
-        known = {graph: self.problem.value(graph, None) for graph in graphs}
-        for graph, evaluation in zip(evaluated, found, strict=True):
-            known[graph] = self.problem.value(graph, evaluation.metrics)
-        return [known[e.graph] - known[e.space.start] if e.edits else 0.0 for e in episodes]
+        found = [self.problem.standing(episode) for episode in episodes]
+        asked = list(dict.fromkeys(candidate for pair in found for candidate in pair or ()))
+        known = {candidate: self.problem.value(candidate.graph, None) for candidate in asked}
+        asked = [candidate for candidate in asked if self.problem.evaluates(candidate.graph)]
+        evaluations = self.problem.service.evaluate(asked, seed=seed) if asked else []
+        for candidate, evaluation in zip(asked, evaluations, strict=True):
+            known[candidate] = self.problem.value(candidate.graph, evaluation.metrics)
+        return [known[pair[0]] - known[pair[1]] if pair else 0.0 for pair in found]
 
 
-def make_shaping(problem: MorphProblem, step_reward: str, discount: float | None) -> Shaping | None:
+def make_shaping(problem: NetworkProblem, step_reward: str, discount: float | None) -> Shaping | None:
     """The shaping of that name, None for ``"end"``.
 
     Raises:

@@ -87,6 +87,7 @@ class TableProblem:
     @property
     def feasible(self) -> Feasible:
         """The assignments that meet the limits."""
+        assert isinstance(self.rules.feasible, Feasible)
         return self.rules.feasible
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -55,7 +56,7 @@ class Budget:
             return True
         if evaluation["status"] == "screened" or not evaluation["cache_key"]:
             return True
-        key = evaluation["graph_key"]
+        key = identity(evaluation)
         if key not in self._known and not self.done:
             self._known[key] = None
             self.spent += 1
@@ -70,6 +71,12 @@ class Budget:
         if isinstance(state, list):
             self._known = dict.fromkeys(state)
         self.spent = len(state) if isinstance(state, list) else state
+
+
+def identity(evaluation: Mapping[str, Any]) -> str:
+    """Equal for evaluations of the same network, trained in the same way."""
+    own = evaluation.get("training")
+    return f"{evaluation['graph_key']} {json.dumps(own, sort_keys=True)}" if own else str(evaluation["graph_key"])
 
 
 def within(found: Iterable[dict[str, Any]], settings: SearchSettings) -> list[dict[str, Any]]:

@@ -29,14 +29,16 @@ class SpaceSettings:
         start: A network of your own to start from, with its weights: a folder that holds one, a run's directory, or a
             module in your own code (net.py:Net, package.module:factory, 'net.py:Net(10, width=64)'; runs that code).
         start_weights: File with the state_dict of that module.
-        name: Kind of start network: conv_stages.
+        name: Kind of start network: conv_stages; or a space of decisions that make networks: chain.
+        options: Of a space of decisions: its sizes, form, start and training, such as ``{layers: 4}``.
         stages: Stages of the start network.
         width: Channels of the start network.
         variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``; by default those that
             suit the start network.
         max_steps: Edits in one episode at most.
         max_nodes: Nodes of a network at most; by default 48, or as many as the start has and 5 for each step.
-        max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's, or ``60%`` of it.
+        max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's (of a space of decisions the
+            reference network's), or ``60%`` of it.
         max_params: Limit on parameters, in the same forms.
         promote_every: Evaluations after which the best network since, as trained, becomes the start of all further
             episodes, if it is better than the start was; by default the start stays.
@@ -54,6 +56,7 @@ class SpaceSettings:
     start: str | None = None
     start_weights: str | None = None
     name: str = "conv_stages"
+    options: dict[str, Any] | None = None
     stages: int = 3
     width: int = 8
     variants: list[str] | None = None

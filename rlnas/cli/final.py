@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlnas.cli.candidates import candidate_of
+from rlnas.cli.budget import identity
 from rlnas.cli.config import SearchSettings
-from rlnas.envs import MorphProblem
+from rlnas.envs import NetworkProblem
 from rlnas.errors import ExportError, RunError
 from rlnas.evaluation import Candidate, Service, TrainingEvaluator, full
 from rlnas.interchange import export, onnx_excuse
@@ -71,23 +71,23 @@ class Finished:
 
 
 def choose(
-    name: str, found: Sequence[dict[str, Any]], *, problem: MorphProblem, settings: SearchSettings
+    name: str, found: Sequence[dict[str, Any]], *, problem: NetworkProblem, settings: SearchSettings
 ) -> Winner | None:
     """The best of a search's best evaluations, by the mean of fresh seeds; None if it found no feasible network."""
     distinct: dict[str, dict[str, Any]] = {}
     for evaluation in found:
         if evaluation["status"] == "ok":
-            distinct.setdefault(evaluation["graph_key"], evaluation)
+            distinct.setdefault(identity(evaluation), evaluation)
     best = sorted(distinct.values(), key=lambda e: (-e["reward"], e["graph_key"]))[: settings.final.candidates]
     winners = [
-        judge(name, candidate_of(e, problem), tuple(e["operators"]), problem=problem, settings=settings) for e in best
+        judge(name, problem.candidate_of(e), tuple(e["operators"]), problem=problem, settings=settings) for e in best
     ]
     feasible = [winner for winner in winners if winner is not None]
     return max(feasible, key=lambda w: w.reward.mean, default=None)
 
 
 def judge(
-    name: str, candidate: Candidate, operators: tuple[str, ...], *, problem: MorphProblem, settings: SearchSettings
+    name: str, candidate: Candidate, operators: tuple[str, ...], *, problem: NetworkProblem, settings: SearchSettings
 ) -> Winner | None:
     """Evaluate a network under fresh seeds; None if an evaluation fails or breaks a limit."""
     rewards, accuracies = [], []
@@ -102,7 +102,7 @@ def judge(
 
 
 def train_to_the_end(
-    winners: Sequence[Winner], *, problem: MorphProblem, settings: SearchSettings, recipe: dict[str, Any]
+    winners: Sequence[Winner], *, problem: NetworkProblem, settings: SearchSettings, recipe: dict[str, Any]
 ) -> list[Finished]:
     """Train each winner on training and validation data in the same way, and score it once on the test split.
 
@@ -136,7 +136,7 @@ def train_to_the_end(
     return [Finished(*row) for row in zip(winners, networks, accuracies, latencies, strict=True)]
 
 
-def write_best(finished: Finished, *, run: RunDirectory, problem: MorphProblem) -> str | None:
+def write_best(finished: Finished, *, run: RunDirectory, problem: NetworkProblem) -> str | None:
     """Put the final network into ``best/`` with its figures; as ONNX too, where that can be.
 
     Returns:

@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from rlnas.cli.candidates import candidate_of
-from rlnas.envs import MorphProblem
+from rlnas.envs import NetworkProblem
 from rlnas.interchange import write_model
 from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
 from rlnas.rewards import History
@@ -40,7 +39,7 @@ class Payments:
         problem: Whose history it is.
     """
 
-    def __init__(self, problem: MorphProblem) -> None:
+    def __init__(self, problem: NetworkProblem) -> None:
         self._problem = problem
 
     def add(self, evaluation: Mapping[str, Any]) -> None:
@@ -63,7 +62,7 @@ class Hypervolume:
         tracker: Where it is logged.
     """
 
-    def __init__(self, problem: MorphProblem, tracker: Tracker) -> None:
+    def __init__(self, problem: NetworkProblem, tracker: Tracker) -> None:
         self._tracker = tracker
         reference = problem.reward.reference
         self._cost = problem.reward.cost
@@ -97,7 +96,7 @@ class BestKeeper:
         problem: What evaluated it.
     """
 
-    def __init__(self, run: RunDirectory, problem: MorphProblem) -> None:
+    def __init__(self, run: RunDirectory, problem: NetworkProblem) -> None:
         self._run = run
         self._problem = problem
         self._metrics = run.best / "metrics.json"
@@ -116,7 +115,7 @@ class BestKeeper:
         service = self._problem.service
         network = service.trained(evaluation["cache_key"])
         if network is None:  # known from the store only: train it again, which gives the same weights
-            network = service.retrain(candidate_of(evaluation, self._problem), seed=evaluation["seed"]).trained
+            network = service.retrain(self._problem.candidate_of(evaluation), seed=evaluation["seed"]).trained
             assert network is not None
         service.protect(evaluation["cache_key"])
         task = service.task

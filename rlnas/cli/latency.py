@@ -20,16 +20,18 @@ from rlnas.cli.arguments import Parser, make_parser, parse
 from rlnas.cli.measuring import SETTINGS, meter_of
 from rlnas.cli.parse import parse_search
 from rlnas.cli.reading import read_network
-from rlnas.cli.search import load_the_task, space_arguments
+from rlnas.cli.search import load_the_task
+from rlnas.cli.space_settings import space_arguments
 from rlnas.cli.start import given_start
-from rlnas.envs.make import make_space
+from rlnas.envs import make_networks
+from rlnas.envs.make import make_space, makes_networks
 from rlnas.errors import ConfigError, MeterError
 from rlnas.graph import Graph
 from rlnas.latency import Latency, LatencyPredictor, LatencyTable, Meter
 from rlnas.latency.predictor import collect
 from rlnas.latency.signature import Signature, signatures
 from rlnas.latency.table import PieceMeter, check_same, fill
-from rlnas.spaces import MorphSpace
+from rlnas.spaces import BuildSpace, MorphSpace
 from rlnas.spaces.sampling import distinct_graphs, random_episodes
 
 USAGE = """usage: rlnas latency COMMAND ...
@@ -152,7 +154,7 @@ def _say_table(path: Path, table: LatencyTable) -> None:
     print(_described(table.meter))
 
 
-def _say_coverage(table: LatencyTable, space: MorphSpace, *, seed: int) -> None:
+def _say_coverage(table: LatencyTable, space: MorphSpace | BuildSpace, *, seed: int) -> None:
     """How many networks of episodes that the table was not made for it knows whole."""
     graphs = [episode[-1] for episode in islice(random_episodes(space, seed=seed), FRESH_EPISODES)]
     whole = sum(not table.missing([graph]) for graph in graphs)
@@ -225,7 +227,7 @@ def _add_space(parser: Parser, *, required: bool) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the random episodes")
 
 
-def _space(given: argparse.Namespace) -> MorphSpace | None:
+def _space(given: argparse.Namespace) -> MorphSpace | BuildSpace | None:
     """The space of a config, without its limit on latency, which is what is to be found out."""
     if given.space is None:
         return None
@@ -233,7 +235,10 @@ def _space(given: argparse.Namespace) -> MorphSpace | None:
     settings.space.max_predicted_ms = None
     task = load_the_task(settings)
     start = given_start(settings, task)
-    return make_space(task, start=start.graph if start else None, **space_arguments(settings))
+    arguments = space_arguments(settings)
+    if makes_networks(settings.space.name):
+        return make_networks(task, **arguments)
+    return make_space(task, start=start.graph if start else None, **arguments)
 
 
 def _add_meter(parser: Parser, *, default: str, every: bool = False) -> None:

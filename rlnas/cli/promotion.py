@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rlnas.cli.candidates import candidate_of
 from rlnas.envs import MorphProblem
 from rlnas.errors import SpaceError
 from rlnas.tracking import Tracker
@@ -47,7 +46,7 @@ class Promoter:
         service, before = self._problem.service, self._problem.start_id
         network = service.trained(best["cache_key"])
         if network is None:
-            network = service.retrain(candidate_of(best, self._problem), seed=best["seed"]).trained
+            network = service.retrain(self._problem.candidate_of(best), seed=best["seed"]).trained
             assert network is not None
         event = {name: best[name] for name in ("evaluation", "cache_key", "reward", "accuracy", "n_params", "macs")}
         try:

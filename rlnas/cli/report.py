@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from rlnas.cli.final import Finished
-from rlnas.envs import MorphProblem
+from rlnas.envs import NetworkProblem
 from rlnas.report.breakdown import Breakdown, Interval, breakdown
 from rlnas.report.doubts import doubts_line
 from rlnas.report.pareto import Point, csv_text
@@ -25,7 +25,7 @@ from rlnas.tracking import TeeTracker
 def write_report(
     run: RunDirectory,
     *,
-    problem: MorphProblem,
+    problem: NetworkProblem,
     finished: Sequence[Finished],
     found: Mapping[str, Sequence[Mapping[str, Any]]],
     main: str,
@@ -94,7 +94,7 @@ def _row(finished: Finished, *, n_test: int) -> Row:
     )
 
 
-def _breakdown(problem: MorphProblem, begun: float) -> Breakdown:
+def _breakdown(problem: NetworkProblem, begun: float) -> Breakdown:
     service = problem.service
     intervals = [Interval("train", start, end) for start, end in service.training_intervals]
     intervals += [Interval("measure", start, end) for start, end in service.measuring_intervals]
@@ -114,7 +114,7 @@ def _counts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     return lines
 
 
-def _doubts(problem: MorphProblem, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+def _doubts(problem: NetworkProblem, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """What there is to say against the latencies of a run."""
     keys = {e["cache_key"] for evaluations in found.values() for e in evaluations if e.get("cache_key")}
     records = [problem.service.store.get(key) for key in sorted(keys)]
@@ -137,7 +137,7 @@ def _point(evaluation: Mapping[str, Any], cost: str) -> Point:
     return Point(evaluation["accuracy"], evaluation[cost])
 
 
-def _start_point(problem: MorphProblem, cost: str) -> Point | None:
+def _start_point(problem: NetworkProblem, cost: str) -> Point | None:
     value = problem.reward.reference.cost(cost)
     return None if value is None else Point(fmean(problem.reference.accuracies), value)
 
@@ -148,6 +148,6 @@ def _final_point(finished: Finished, cost: str) -> Point:
     return Point(finished.winner.accuracy.mean, value)
 
 
-def _limit(problem: MorphProblem, cost: str) -> float | None:
+def _limit(problem: NetworkProblem, cost: str) -> float | None:
     limits = problem.space.limits
     return {"latency_ms": problem.reward.max_latency_ms, "macs": limits.macs, "n_params": limits.n_params}[cost]

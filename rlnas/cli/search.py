@@ -18,11 +18,12 @@ from rlnas.cli.measuring import SEARCH, meter_of
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
 from rlnas.cli.running import new_run, searches_of, tracked
+from rlnas.cli.space_settings import space_arguments
 from rlnas.cli.stages import controller_arguments, make_searcher, run_stage
 from rlnas.cli.start import given_start, kept_start
-from rlnas.envs import EpisodeVecEnv, MorphProblem, make_problem
+from rlnas.envs import EpisodeVecEnv, NetworkProblem, make_problem
 from rlnas.errors import LimitError
-from rlnas.evaluation import Candidate, Store
+from rlnas.evaluation import Store
 from rlnas.interchange import ONNX_FILE
 from rlnas.network import Network
 from rlnas.runs import RunDirectory, fingerprint, read_evaluations, store_path
@@ -84,7 +85,7 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
     }
 
 
-def problem_of(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> MorphProblem:
+def problem_of(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> NetworkProblem:
     """The problem that the settings describe; without a run its store and its start networks are in memory."""
     evaluation, reward = settings.evaluation, settings.reward
     return make_problem(
@@ -127,28 +128,6 @@ def problem_of(settings: SearchSettings, task: Task, start: Network | None, run:
     )
 
 
-def space_arguments(settings: SearchSettings) -> dict[str, Any]:
-    """Arguments of `rlnas.envs.make.make_space` that the settings hold."""
-    space = settings.space
-    return {
-        "space": space.name,
-        "stages": space.stages,
-        "width": space.width,
-        "variants": space.variants,
-        "max_steps": space.max_steps,
-        "max_nodes": space.max_nodes,
-        "max_macs": space.max_macs,
-        "max_params": space.max_params,
-        "max_predicted_ms": space.max_predicted_ms,
-        "max_memory_bytes": space.max_memory_bytes,
-        "min_macs": space.min_macs,
-        "min_params": space.min_params,
-        "min_predicted_ms": space.min_predicted_ms,
-        "min_memory_bytes": space.min_memory_bytes,
-        "enforce": space.enforce,
-    }
-
-
 def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], task: Task, start: Network | None) -> int:
     torch.set_num_threads(1)
     console = Console(highlight=False)
@@ -167,7 +146,7 @@ def _run(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any], tas
 def _search(
     run: RunDirectory,
     settings: SearchSettings,
-    problem: MorphProblem,
+    problem: NetworkProblem,
     tracker: TeeTracker,
     console: Console,
     *,
@@ -217,9 +196,9 @@ def _search(
 
 
 def _winners(
-    run: RunDirectory, settings: SearchSettings, problem: MorphProblem, searches: dict[str, str]
+    run: RunDirectory, settings: SearchSettings, problem: NetworkProblem, searches: dict[str, str]
 ) -> list[Winner]:
-    start = Candidate(problem.space.start, problem.first_start_id)
+    start = problem.start_candidate
     rows = [judge("start", start, (), problem=problem, settings=settings)] if _start_is_allowed(problem) else []
     for stage, name in reversed(searches.items()):
         found = within(read_evaluations(run.events, stage), settings)
@@ -232,12 +211,12 @@ def _winners(
     return winners
 
 
-def _start_is_allowed(problem: MorphProblem) -> bool:
+def _start_is_allowed(problem: NetworkProblem) -> bool:
     return problem.space.limits.met_by(problem.space.start)
 
 
 def _keep_best(
-    finished: list[Finished], *, run: RunDirectory, problem: MorphProblem, settings: SearchSettings
+    finished: list[Finished], *, run: RunDirectory, problem: NetworkProblem, settings: SearchSettings
 ) -> str | None:
     """Write the controller's network; returns why there is no ONNX file of it, if there is none."""
     own = [f for f in finished if f.winner.name == settings.controller.name]

@@ -18,7 +18,7 @@ from rlnas.cli.promotion import Promoter
 from rlnas.controllers import Controller, arguments_of, make_controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
 from rlnas.controllers.logging import make_logger
-from rlnas.envs import EpisodeVecEnv, MorphProblem, Problem
+from rlnas.envs import EpisodeVecEnv, MorphProblem, NetworkProblem, Problem
 from rlnas.rewards import History
 from rlnas.runs import RunDirectory
 from rlnas.tracking import TeeTracker, Tracker, Value
@@ -86,7 +86,7 @@ def run_stage(
     *,
     settings: SearchSettings,
     run: RunDirectory,
-    problem: MorphProblem,
+    problem: NetworkProblem,
     tracker: TeeTracker,
     progress: SearchProgress,
     owner: str,
@@ -100,8 +100,12 @@ def run_stage(
     main = stage == "controller"
     problem.start_from(problem.first_start_id)
     problem.history = History()
-    promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
-    followers: dict[str, Follower] = {"promotion": promoter, "history": Payments(problem)}
+    followers: dict[str, Follower] = {"history": Payments(problem)}
+    callbacks: list[BaseCallback] = []
+    if isinstance(problem, MorphProblem):
+        promoter = Promoter(problem, StageTracker(tracker, stage, main=main), every=settings.space.promote_every)
+        followers = {"promotion": promoter, **followers}
+        callbacks.append(PromoteCallback(promoter.promote))
     if main:
         followers = {"best": BestKeeper(run, problem), "front": Hypervolume(problem, tracker), **followers}
     play_stage(
@@ -114,7 +118,7 @@ def run_stage(
         progress=progress,
         owner=owner,
         followers=followers,
-        callbacks=(PromoteCallback(promoter.promote),),
+        callbacks=callbacks,
     )
     problem.start_from(problem.first_start_id)
 
@@ -143,7 +147,7 @@ def play_stage(
     main = stage == "controller"
     env = EpisodeVecEnv(problem, n_envs=settings.controller.n_envs, seed=settings.seed, lag=settings.evaluation.lag)
     budget = Budget(settings)
-    clock = SearchClock(problem.service if isinstance(problem, MorphProblem) else None)
+    clock = SearchClock(problem.service if isinstance(problem, NetworkProblem) else None)
 
     def on_evaluation(evaluation: dict[str, Any]) -> None:
         if budget.spend(evaluation):

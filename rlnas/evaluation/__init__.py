@@ -18,7 +18,7 @@ from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.predicting import SurrogateEvaluator, SurrogateRanker
 from rlnas.evaluation.queue import JobLimits
 from rlnas.evaluation.records import Record
-from rlnas.evaluation.reference import evaluate_start, train_start
+from rlnas.evaluation.reference import evaluate_reference, evaluate_start, train_start
 from rlnas.evaluation.scoring import ZeroCostEvaluator
 from rlnas.evaluation.screening import Ranker, ScoreRanker, Screen
 from rlnas.evaluation.service import OnResult, Service
@@ -76,6 +76,7 @@ __all__ = [
     "build",
     "busy_time",
     "evaluate_control",
+    "evaluate_reference",
     "evaluate_start",
     "full",
     "load_nas_bench_201",

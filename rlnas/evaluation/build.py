@@ -17,6 +17,12 @@ from rlnas.operators import apply_sites, get_operator
 from rlnas.tasks import Task
 
 
+def fresh_network(graph: Graph, *, seed: int) -> Network:
+    """A network with weights of its own; the same seed gives the same in every process."""
+    with torch_threads(1):
+        return Network.initialize(graph, generator=torch.Generator().manual_seed(seed))
+
+
 def build(candidate: Candidate, start: Network, task: Task) -> Network:
     """Apply a candidate's edits; the same candidate gives the same weights in every process.
 

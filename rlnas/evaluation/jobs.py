@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from rlnas.evaluation.build import build_with_parent
+from rlnas.evaluation.build import build_with_parent, fresh_network
 from rlnas.evaluation.environment import environment
-from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics, Taught, one_line
+from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, Metrics, Taught, evaluator_of, one_line
 from rlnas.evaluation.starts import StartLibrary
 from rlnas.evaluation.times import Interval
 from rlnas.latency import torch_threads
@@ -185,8 +185,12 @@ def carry_out(job: Job, *, start: Network, evaluator: Evaluator, task: Task, wor
     parent, exhausted = None, False
     try:
         with torch_threads(1):
-            network, parent = build_with_parent(job.candidate, start, task)
-            judge = evaluator.taught_by(start) if isinstance(evaluator, Taught) else evaluator
+            if job.candidate.fresh:
+                network = fresh_network(job.candidate.graph, seed=job.seed)
+            else:
+                network, parent = build_with_parent(job.candidate, start, task)
+            judge = evaluator_of(evaluator, job.candidate)
+            judge = judge.taught_by(start) if isinstance(judge, Taught) else judge
             evaluation = judge.evaluate(network, seed=job.seed)
         if not job.keep:
             evaluation = replace(evaluation, trained=None)

@@ -13,6 +13,8 @@ from rlnas.network import Network
 
 Status = Literal["ok", "failed", "screened"]
 """``screened``: other candidates of its batch promised more, and it was not evaluated."""
+Setting = str | int | float
+"""Value of a setting of an evaluator."""
 
 
 @dataclass(frozen=True)
@@ -112,22 +114,32 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to be evaluated, without tensors: a start network and what was done to it.
+    """A network to be evaluated, without tensors: a start network and what was done to it, or an architecture alone.
 
     Attributes:
         graph: The architecture after all edits.
         start_id: Content hash of the start network whose weights are inherited.
         edits: Operators applied to the start network, first one first.
+        fresh: True for weights of its own, drawn by the seed of its evaluation; then the start network plays no part
+            but that of a teacher, if the evaluator has use for one.
+        training: Settings of the evaluator that are this candidate's own, sorted by name.
     """
 
     graph: Graph
     start_id: str
     edits: tuple[Site, ...] = ()
+    fresh: bool = False
+    training: tuple[tuple[str, Setting], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        edits = [site.to_json() for site in self.edits]
-        return {"graph": self.graph.to_json(), "start_id": self.start_id, "edits": edits}
+        return {
+            "graph": self.graph.to_json(),
+            "start_id": self.start_id,
+            "edits": [site.to_json() for site in self.edits],
+            "fresh": self.fresh,
+            "training": dict(self.training),
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Candidate:
@@ -139,8 +151,9 @@ class Candidate:
         """
         try:
             edits = tuple(Site.from_json(site) for site in data["edits"])
-            return cls(Graph.from_json(data["graph"]), str(data["start_id"]), edits)
-        except (KeyError, TypeError, ValueError) as error:
+            fresh, training = bool(data.get("fresh", False)), tuple(sorted(data.get("training", {}).items()))
+            return cls(Graph.from_json(data["graph"]), str(data["start_id"]), edits, fresh, training)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EvaluationError(f"not a candidate: {error!r}") from None
 
 
@@ -199,6 +212,28 @@ class Taught(Protocol):
     def taught_by(self, start: Network) -> Evaluator:
         """The evaluator of candidates of that start network."""
         ...
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """An evaluator with settings that each candidate may have of its own, as hyper-parameters of training are."""
+
+    def tuned(self, settings: Mapping[str, Setting]) -> Evaluator:
+        """The evaluator with these settings in the place of its own.
+
+        Raises:
+            ConfigError: If one is unknown or out of range.
+        """
+        ...
+
+
+def evaluator_of(evaluator: Evaluator, candidate: Candidate) -> Evaluator:
+    """The evaluator with the candidate's own settings; one that knows no such settings, as it is."""
+    return (
+        evaluator.tuned(dict(candidate.training))
+        if candidate.training and isinstance(evaluator, Tunable)
+        else evaluator
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -16,6 +16,8 @@ COLUMNS: Final[dict[str, str]] = {
     "graph_key": "TEXT NOT NULL",
     "start_id": "TEXT NOT NULL",
     "edits": "TEXT NOT NULL",
+    "fresh": "INTEGER NOT NULL DEFAULT 0",
+    "settings": "TEXT NOT NULL DEFAULT '{}'",
     "parent": "TEXT",
     "task_key": "TEXT NOT NULL",
     "recipe": "TEXT NOT NULL",
@@ -85,6 +87,8 @@ class Record:
         epochs: Passes over training data that the evaluation took.
         inherited_epochs: Passes that made the weights it began with; None where nobody knows.
         measuring_environment: Machine and versions that it was measured with, as JSON.
+        fresh: 1 for weights of its own, not inherited from the start network.
+        settings: Settings of the evaluator that are the candidate's own, as JSON; they are in the recipe too.
     """
 
     cache_key: str
@@ -118,6 +122,8 @@ class Record:
     tries: int = 1
     weights: str | None = None
     run: str | None = None
+    fresh: int = 0
+    settings: str = "{}"
 
     @property
     def metrics(self) -> Metrics | None:
@@ -140,8 +146,15 @@ class Record:
     @property
     def candidate(self) -> Candidate:
         """What was evaluated."""
-        data = {"graph": json.loads(self.graph), "start_id": self.start_id, "edits": json.loads(self.edits)}
-        return Candidate.from_json(data)
+        return Candidate.from_json(
+            {
+                "graph": json.loads(self.graph),
+                "start_id": self.start_id,
+                "edits": json.loads(self.edits),
+                "fresh": self.fresh,
+                "training": json.loads(self.settings),
+            }
+        )
 
     def to_row(self) -> dict[str, Any]:
         """Values by the names of `COLUMNS`."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from rlnas.errors import EvaluationError
+from rlnas.evaluation.build import fresh_network
 from rlnas.evaluation.metrics import Candidate
 from rlnas.evaluation.service import Service
 from rlnas.evaluation.training import TrainingEvaluator
 from rlnas.graph import Graph
-from rlnas.latency import torch_threads
 from rlnas.network import Network
 from rlnas.rewards import Reference
 from rlnas.tasks import Task
@@ -30,11 +28,7 @@ def train_start(start: Graph | Network, task: Task, *, seed: int, epochs: float,
     Raises:
         EvaluationError: If the training diverges, or the network does not fit the task.
     """
-    if isinstance(start, Network):
-        network = start
-    else:
-        with torch_threads(1):
-            network = Network.initialize(start, generator=torch.Generator().manual_seed(seed))
+    network = start if isinstance(start, Network) else fresh_network(start, seed=seed)
     if epochs == 0:
         return network
     found = TrainingEvaluator(task, epochs=epochs, **recipe).evaluate(network, seed=seed)
@@ -49,7 +43,15 @@ def evaluate_start(service: Service, start_id: str, *, seed: int, n: int = 5) ->
     Raises:
         EvaluationError: If one of the evaluations fails.
     """
-    candidate = Candidate(service.starts.get(start_id).graph, start_id)
+    return evaluate_reference(service, Candidate(service.starts.get(start_id).graph, start_id), seed=seed, n=n)
+
+
+def evaluate_reference(service: Service, candidate: Candidate, *, seed: int, n: int = 5) -> Reference:
+    """Evaluate the network that rewards are relative to, as `evaluate_start` does.
+
+    Raises:
+        EvaluationError: If one of the evaluations fails.
+    """
     found = service.evaluate([candidate] * n, seed=range(seed, seed + n))
     for evaluation in found:
         if evaluation.metrics is None:

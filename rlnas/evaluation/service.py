@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from rlnas.errors import EvaluationError, GraphError
 from rlnas.evaluation.build import parent_key, seed_from
 from rlnas.evaluation.environment import environment
 from rlnas.evaluation.jobs import Executor, InlineExecutor, Job, Outcome
-from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator
+from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, evaluator_of
 from rlnas.evaluation.pool import WorkerPool
 from rlnas.evaluation.queue import JobLimits
 from rlnas.evaluation.records import Record
@@ -144,7 +145,9 @@ class Service:
 
     def cache_key(self, candidate: Candidate, *, seed: int) -> str:
         """Name of an evaluation."""
-        parts = [candidate.graph.key, candidate.start_id, self.task.key, self.evaluator.recipe, seed]
+        recipe = evaluator_of(self.evaluator, candidate).recipe
+        parts: list[Any] = [candidate.graph.key, candidate.start_id, self.task.key, recipe, seed]
+        parts += ["fresh"] if candidate.fresh else []
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
     def evaluate(
@@ -370,7 +373,7 @@ class Service:
             start_id=candidate.start_id,
             edits=json.dumps([site.to_json() for site in candidate.edits]),
             task_key=self.task.key,
-            recipe=self.evaluator.recipe,
+            recipe=evaluator_of(self.evaluator, candidate).recipe,
             seed=request.seed,
             status=found.status,
             reason=found.reason,
@@ -389,6 +392,8 @@ class Service:
             tries=outcome.tries,
             weights=content_hash,
             run=self.run,
+            fresh=int(candidate.fresh),
+            settings=json.dumps(dict(candidate.training)),
         )
         if not self.store.put(record, data):
             earlier = self.store.get(key)  # another run that uses the same store was faster

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal, cast
 
 import torch
 from torch import Tensor
 
-from rlnas.errors import ConfigError, EvaluationError
+from rlnas.errors import ConfigError, EvaluationError, unknown_name
 from rlnas.evaluation.build import check_fits, plain_copy
 from rlnas.evaluation.distillation import check_distillation, distilled
 from rlnas.evaluation.fitting import (
@@ -24,13 +25,15 @@ from rlnas.evaluation.fitting import (
     reestimate_batch_norm,
     seeded,
 )
-from rlnas.evaluation.metrics import Evaluation, Metrics
+from rlnas.evaluation.metrics import Evaluation, Metrics, Setting
 from rlnas.graph import Graph
 from rlnas.latency import torch_threads
 from rlnas.network import Network
 from rlnas.tasks import Task
 
 VERSION = 1
+HYPER_PARAMETERS: Final = ("optimizer", "learning_rate", "weight_decay", "batch_size", "momentum", "warmup")
+"""Settings that a candidate may have of its own."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,26 @@ class TrainingEvaluator:
         taught: TrainingEvaluator = self._taught["evaluator"]
         return taught
 
+    def tuned(self, settings: Mapping[str, Setting]) -> TrainingEvaluator:
+        """The evaluator with these hyper-parameters, on the same prepared data.
+
+        Raises:
+            ConfigError: If one is unknown or out of range.
+        """
+        key = tuple(sorted(settings.items()))
+        if key not in self._tuned:
+            for name in settings:
+                if name not in HYPER_PARAMETERS:
+                    raise ConfigError(unknown_name("hyper-parameter of training", name, HYPER_PARAMETERS))
+            other = replace(self, **cast(dict[str, Any], dict(settings)))
+            other.__dict__["_origin"] = self
+            self._tuned[key] = other
+        return self._tuned[key]
+
+    @cached_property
+    def _tuned(self) -> dict[tuple[tuple[str, Setting], ...], TrainingEvaluator]:
+        return {}
+
     @cached_property
     def _taught(self) -> dict[str, Any]:
         return {}
@@ -148,7 +171,14 @@ class TrainingEvaluator:
         )
 
     @cached_property
+    def _origin(self) -> TrainingEvaluator | None:
+        """Whose prepared data it uses."""
+        return None
+
+    @cached_property
     def _training_data(self) -> tuple[Tensor, Tensor]:
+        if self._origin is not None:
+            return self._origin._training_data
         splits = [self.task.train, self.task.validation] if self.fit == "train+validation" else [self.task.train]
         inputs, targets = (
             torch.cat(list(parts)) for parts in zip(*((s.inputs, s.targets) for s in splits), strict=True)
@@ -157,6 +187,8 @@ class TrainingEvaluator:
 
     @cached_property
     def _scoring_data(self) -> tuple[Tensor, Tensor]:
+        if self._origin is not None:
+            return self._origin._scoring_data
         split = self.task.test if self.score == "test" else self.task.validation
         return plain_copy(split.inputs), plain_copy(split.targets)
 

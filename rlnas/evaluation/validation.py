@@ -12,7 +12,7 @@ from torch import Tensor
 from rlnas.evaluation.build import edit_seed, plain_copy
 from rlnas.evaluation.halving import Halving
 from rlnas.evaluation.layers import Layer, full
-from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator
+from rlnas.evaluation.metrics import Candidate, Evaluation, Evaluator, evaluator_of
 from rlnas.evaluation.records import Record
 from rlnas.evaluation.service import Service
 from rlnas.graph import Site
@@ -105,6 +105,11 @@ def services_by_recipe(service: Service | Layer) -> dict[str, Service]:
             found |= {one.evaluator.recipe: one for one in layer.rungs}
         layer = layer.inner
     return found | {full(service).evaluator.recipe: full(service)}
+
+
+def recipe_for(service: Service, candidate: Candidate) -> str:
+    """The recipe by which a service evaluates a candidate, the candidate's own settings included."""
+    return evaluator_of(service.evaluator, candidate).recipe
 
 
 def tolerance(evaluator: Evaluator) -> float | None:

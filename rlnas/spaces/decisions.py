@@ -226,6 +226,24 @@ class Feasible:
         counts: NDArray[np.int64] = self._counts[len(begun) + 1][tuple(begun)]
         return counts
 
+    def open_after(self, begun: Sequence[int]) -> NDArray[np.bool_]:
+        """Which choices of the next decision can be completed within the limits, shape (its choices,)."""
+        return self.completions_after(begun) > 0
+
+    def share_after(self, begun: Sequence[int]) -> float:
+        """Share of the assignments that begin so and meet the limits."""
+        return float(self.completions_after(begun).sum() / self.space.completions(len(begun)))
+
+    def steps_to(self, assignment: Assignment) -> int:
+        """How many decisions at least have to change until the limits are met."""
+        return int(self.distance[assignment])
+
+    def near(self, assignment: Assignment, slot: int, far: int) -> NDArray[np.bool_]:
+        """After which choices of one decision the limits are at most so many changes away."""
+        place: tuple[Any, ...] = (*assignment[:slot], slice(None), *assignment[slot + 1 :])
+        found: NDArray[np.bool_] = self.distance[place] <= far
+        return found
+
     @cached_property
     def distance(self) -> NDArray[np.int8]:
         """How many decisions at least have to change until an assignment meets the limits; an array over the space."""

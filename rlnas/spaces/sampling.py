@@ -7,15 +7,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from rlnas.graph import Graph
+from rlnas.spaces.building import BuildSpace
 from rlnas.spaces.morph import MorphSpace
+from rlnas.spaces.within import random_assignment
 
 
-def random_episodes(space: MorphSpace, *, seed: int) -> Iterator[tuple[Graph, ...]]:
+def random_episodes(space: MorphSpace | BuildSpace, *, seed: int) -> Iterator[tuple[Graph, ...]]:
     """Random episodes without end: each the graphs that it passes through and where it could have stopped.
 
-    Each takes between no and ``max_steps`` edits, every number equally often; each edit is one of the legal ones.
+    Each takes between no and ``max_steps`` edits, every number equally often; each edit is one of the legal ones. Where
+    decisions make a network, each takes all of them, each choice one of the legal ones.
     """
     generator = np.random.default_rng(seed)
+    while isinstance(space, BuildSpace):
+        yield (space.networks.graph(random_assignment(space.within, generator)),)
     while True:
         graph, steps = space.start, int(generator.integers(space.max_steps + 1))
         graphs = [graph] if space.legal(graph, steps_left=space.max_steps).stop else []
@@ -31,7 +36,7 @@ def random_episodes(space: MorphSpace, *, seed: int) -> Iterator[tuple[Graph, ..
             yield tuple(graphs)
 
 
-def distinct_graphs(space: MorphSpace, count: int, *, seed: int, patience: int = 50) -> list[Graph]:
+def distinct_graphs(space: MorphSpace | BuildSpace, count: int, *, seed: int, patience: int = 50) -> list[Graph]:
     """So many different networks, each from where a random episode ended.
 
     Args:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from rlnas.cli.candidates import candidate_of
 from rlnas.cli.promotion import Promoter
 from rlnas.controllers import (
     CONTROLLERS,
@@ -79,7 +78,7 @@ def test_the_best_trained_network_becomes_the_start(name: str) -> None:
             current, best = data["start_id"], data["reward"]
         else:
             assert data["start_id"] == current  # nothing was played from a start that is no longer
-            assert candidate_of(data, made).graph.key == data["graph_key"]
+            assert made.candidate_of(data).graph.key == data["graph_key"]
     assert made.start_id == current and (made.space.layout, made.space.limits) == (layout, limits)
     if name == "local_search":
         assert search(problem(), name, every=8) == events

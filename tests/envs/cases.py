@@ -20,6 +20,7 @@ from tests.envs.tables import SPACE, far_start, table
 from tests.evaluation.faults import CountingMeter
 from tests.evaluation.test_cell_table import write
 from tests.graphs import Builder
+from tests.spaces.test_makers import SMALL
 from tests.transformers import image_classifier
 
 
@@ -129,6 +130,11 @@ def given(id: str, problem: Callable[[], TableProblem]) -> Case:
     return Case(id, lambda: {"problem": problem()})
 
 
+def made(space: str, **settings: Any) -> Case:
+    """A space of decisions that make networks, small ones."""
+    return Case("rlnas/Build-v0", lambda: untrained(space=space, **SMALL[space], **settings))
+
+
 BUILD, CELLS = "rlnas/Build-v0", "rlnas/NASBench201-v0"
 
 CASES: dict[str, Case] = {
@@ -147,6 +153,8 @@ CASES: dict[str, Case] = {
     "table": given(BUILD, table),
     "table, edited": given(BUILD, edited_table),
     "table, far start": given(BUILD, lambda: far_start()[0]),
+    "chain": made("chain", max_macs="3x"),
+    "chain, edited": made("chain", form="edit", max_macs="60%"),
     "cells": Case(CELLS, lambda: {"path": cells()}),
     "cells, edited": Case("rlnas/NASBench201Edit-v0", lambda: {"path": cells()}),
     "cells, capped": Case(CELLS, lambda: {"path": cells(), "device": "fpga", "max_latency": "20%"}),

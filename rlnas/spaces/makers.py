@@ -1,0 +1,34 @@
+"""All makers of networks by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from rlnas.errors import SpaceError, unknown_name
+from rlnas.graph import Shape
+from rlnas.spaces.chain import Chain
+from rlnas.spaces.maker import Maker
+
+MAKERS: Final[dict[str, Callable[..., Maker]]] = {"chain": Chain}
+"""Called with (input shape, number of classes) and the sizes of the space."""
+
+
+def make_maker(
+    given: str | Callable[..., Maker], *, input_shape: Shape, n_classes: int, arguments: Mapping[str, Any]
+) -> Maker:
+    """A maker from its name, or from a class or function of your own with the same arguments.
+
+    Raises:
+        SpaceError: If the name or an argument is not known, an argument is missing or of the wrong kind.
+    """
+    if isinstance(given, str) and given not in MAKERS:
+        raise SpaceError(unknown_name("space", given, MAKERS))
+    make = MAKERS[given] if isinstance(given, str) else given
+    name = given if isinstance(given, str) else getattr(given, "__name__", repr(given))
+    known = list(inspect.signature(make).parameters)[2:]
+    for argument in arguments:
+        if argument not in known:
+            raise SpaceError(unknown_name(f"argument of the space {name}:", argument, known))
+    return make(tuple(input_shape), n_classes, **arguments)
