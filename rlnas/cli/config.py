@@ -29,7 +29,8 @@ class SpaceSettings:
         start: A network of your own to start from, with its weights: a folder that holds one, a run's directory, or a
             module in your own code (net.py:Net, package.module:factory, 'net.py:Net(10, width=64)'; runs that code).
         start_weights: File with the state_dict of that module.
-        name: Kind of start network: conv_stages; or a space of decisions that make networks: chain.
+        name: Kind of start network: conv_stages; or a space of decisions that make networks: chain,
+            nasnet, mnasnet, nas_bench_201.
         options: Of a space of decisions: its sizes, form, start and training, such as ``{layers: 4}``.
         stages: Stages of the start network.
         width: Channels of the start network.

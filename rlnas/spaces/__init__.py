@@ -1,13 +1,16 @@
 """Search spaces: a start graph with operators, amounts and bounds; or a list of decisions."""
 
 from rlnas.spaces.building import BuildSpace
+from rlnas.spaces.cells import NasBench201
 from rlnas.spaces.chain import Chain
 from rlnas.spaces.decisions import Assignment, Choice, Decision, DecisionSpace, Feasible
 from rlnas.spaces.limits import Limits, LimitSetting
 from rlnas.spaces.maker import Maker, NetworkSpace
 from rlnas.spaces.makers import MAKERS, make_maker
+from rlnas.spaces.mnasnet import Mnasnet
 from rlnas.spaces.morph import Legal, MorphSpace, Variant
 from rlnas.spaces.nas_bench_201 import cell_text, nas_bench_201, nas_bench_201_blocks, nas_bench_201_space
+from rlnas.spaces.nasnet import Nasnet
 from rlnas.spaces.start import conv_stages
 from rlnas.spaces.training import TRAINING_CHOICES, training_decisions
 from rlnas.spaces.variants import DEFAULT_VARIANTS, TRANSFORMER_VARIANTS, default_variants
@@ -29,7 +32,10 @@ __all__ = [
     "LimitSetting",
     "Limits",
     "Maker",
+    "Mnasnet",
     "MorphSpace",
+    "NasBench201",
+    "Nasnet",
     "NetworkSpace",
     "Variant",
     "Within",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, Protocol
 
-from rlnas.errors import SpaceError
+from rlnas.errors import SpaceError, unknown_name
 from rlnas.graph import Graph
 from rlnas.spaces.decisions import Assignment, Choice, Decision, DecisionSpace
 
@@ -119,4 +119,18 @@ def checked(space: str, name: str, values: Any, *, odd: bool = False) -> tuple[i
     good = all(isinstance(v, int) and not isinstance(v, bool) and v >= 1 and (not odd or v % 2) for v in listed)
     if isinstance(values, str) or not listed or not good:
         raise SpaceError(f"space {space}: {name}={values!r} must be a list of {'odd ' if odd else ''}whole numbers")
+    return listed
+
+
+def checked_names(space: str, name: str, values: Any, known: Iterable[str]) -> tuple[str, ...]:
+    """A list of names out of those that are known.
+
+    Raises:
+        SpaceError: If it is none.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable) or not (listed := tuple(values)):
+        raise SpaceError(f"space {space}: {name}={values!r} must be a list of names")
+    for one in listed:
+        if one not in known:
+            raise SpaceError(unknown_name(f"name in {name} of the space {space}:", str(one), known))
     return listed

@@ -8,10 +8,18 @@ from typing import Any, Final
 
 from rlnas.errors import SpaceError, unknown_name
 from rlnas.graph import Shape
+from rlnas.spaces.cells import NasBench201
 from rlnas.spaces.chain import Chain
 from rlnas.spaces.maker import Maker
+from rlnas.spaces.mnasnet import Mnasnet
+from rlnas.spaces.nasnet import Nasnet
 
-MAKERS: Final[dict[str, Callable[..., Maker]]] = {"chain": Chain}
+MAKERS: Final[dict[str, Callable[..., Maker]]] = {
+    "chain": Chain,
+    "nasnet": Nasnet,
+    "mnasnet": Mnasnet,
+    "nas_bench_201": NasBench201,
+}
 """Called with (input shape, number of classes) and the sizes of the space."""
 
 

@@ -19,6 +19,8 @@ SAMPLES: Final = 128
 """Random assignments by which the share is estimated that keeps the limits."""
 REMEMBERED: Final = 100_000
 PASSES: Final = 8
+MANY: Final = 4
+"""Of a decision with more choices, only likely ones are tried in search of a completion."""
 
 Loss = Callable[[Graph], float]
 
@@ -28,10 +30,11 @@ class Within:
 
     It carries a completion within the limits along: that of a beginning serves the next choice too, if the choice is
     the completion's own. For any other choice it tries the rest of that completion, of the cheapest network and of the
-    dearest one; if none will do, it improves the nearest of them decision by decision. So from every state that legal
-    choices lead to there is a legal choice, up to a network within the limits. It may miss a way, where costs depend on
-    decisions together, but names none that does not exist; where each cost grows with each decision on its own, it
-    misses none of an upper limit. What it says of a beginning depends on nothing else.
+    dearest one; if none will do, it changes the nearest of them decision by decision to what is nearer, where there are
+    many choices to what these have. So from every state that legal choices lead to there is a legal choice, up to a
+    network within the limits. It may miss a way, where costs depend on decisions together, but names none that does not
+    exist; where each cost grows with each decision on its own, it misses none of an upper limit. What it says of a
+    beginning depends on nothing else.
 
     Args:
         networks: The space.
@@ -115,7 +118,7 @@ class Within:
         for way in ways:
             if self.meets(way):
                 return way
-        nearest = self._improved(min(ways, key=self._outside), place, self._distance, enough=0.0)
+        nearest = self._improved(min(ways, key=self._outside), place, self._distance, enough=0.0, among=ways)
         return nearest if self.meets(nearest) else None
 
     def _target(self) -> Assignment:
@@ -145,17 +148,31 @@ class Within:
         signs += [-1.0] if any(bound.low is not None for bound in self.limits.bounds) else []
         return [self._improved(start, 0, lambda graph, sign=sign: sign * total(graph)) for sign in signs]  # type: ignore[misc]
 
-    def _improved(self, way: Assignment, free: int, loss: Loss, *, enough: float = -math.inf) -> Assignment:
+    def _improved(
+        self,
+        way: Assignment,
+        free: int,
+        loss: Loss,
+        *,
+        enough: float = -math.inf,
+        among: Sequence[Assignment] | None = None,
+    ) -> Assignment:
         """Change one decision after the other, from a place on, to what loses least, until nothing gets better.
 
         Args:
             enough: A loss with which it stops.
+            among: Assignments whose choices are tried where there are many; all choices by default.
         """
         best = loss(self.networks.graph(way))
         for _ in range(PASSES):
             before = best
             for slot in range(free, self.networks.n_architecture):
-                for choice in range(self.space.shape[slot]):
+                tried: Iterable[int] = range(self.space.shape[slot])
+                if among is not None and self.space.shape[slot] > MANY:
+                    tried = dict.fromkeys(other[slot] for other in among)
+                for choice in tried:
+                    if choice == way[slot]:
+                        continue
                     other = (*way[:slot], choice, *way[slot + 1 :])
                     if (found := loss(self.networks.graph(other))) < best:
                         way, best = other, found

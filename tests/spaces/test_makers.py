@@ -16,7 +16,12 @@ from rlnas.interchange import export
 from rlnas.network import Network
 from rlnas.spaces import MAKERS, Chain, Decision, NetworkSpace, make_maker, training_decisions
 
-SMALL: dict[str, dict[str, Any]] = {"chain": {"layers": 3, "filters": (2, 3)}}
+SMALL: dict[str, dict[str, Any]] = {
+    "chain": {"layers": 3, "filters": (2, 3)},
+    "nasnet": {"filters": 2},
+    "mnasnet": {"filters": (4, 6), "layers": (1, 2), "strides": (1, 2), "stem": 4},
+    "nas_bench_201": {"channels": 2},
+}
 """Sizes with which a space makes small networks."""
 SHAPES = ((1, 8, 8), (3, 5, 7), (2, 1, 1))
 """Images that are halved evenly, unevenly, and not at all."""
@@ -35,6 +40,10 @@ def name(request: Any) -> str:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_assignment_makes_a_network_that_fits(name: str, shape: tuple[int, ...]) -> None:
+    if name == "nas_bench_201" and shape[1] % 4:
+        with pytest.raises(SpaceError, match="halved twice"):
+            space(name, shape)
+        return
     networks, generator = space(name, shape), np.random.default_rng(0)
     for _ in range(30):
         graph = networks.graph(networks.decisions.sample(generator))
@@ -140,6 +149,54 @@ def test_anchors_say_what_a_layer_reads() -> None:
 def test_a_chain_that_cannot_be_is_refused(sizes: dict[str, Any], words: str) -> None:
     with pytest.raises(SpaceError, match=words):
         space("chain", **sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "words"),
+    [
+        ("nasnet", {"blocks": 0}, "blocks=0"),
+        ("nasnet", {"ops": ["sep_4x4"]}, "Did you mean 'sep_"),
+        ("nasnet", {"ops": "identity"}, "list of names"),
+        ("mnasnet", {"filters": (4,)}, "a number for each block"),
+        ("mnasnet", {"ratios": (2,)}, "from 0 to 1"),
+        ("mnasnet", {"ops": []}, "list of names"),
+        ("nas_bench_201", {"cells": "many"}, "cells='many'"),
+    ],
+)
+def test_other_sizes_that_cannot_be_are_refused(name: str, sizes: dict[str, Any], words: str) -> None:
+    with pytest.raises(SpaceError, match=words):
+        space(name, **sizes)
+
+
+def test_cells_are_stacked_as_in_the_paper() -> None:
+    """Each stage but the first begins with a reduction cell, which halves the map and doubles the filters."""
+    networks = space("nasnet", filters=4, cells=2, stages=3)
+    graph = networks.graph(networks.reference)
+    shapes = [graph.shapes[f"cell{i}" if f"cell{i}" in graph.shapes else f"cell{i}_2"] for i in range(1, 9)]
+    assert shapes == [(4, 8, 8)] * 2 + [(8, 4, 4)] * 3 + [(16, 2, 2)] * 3
+    wide = networks.decisions.choices(networks.reference) | {"normal2_join": "concat"}
+    joined = networks.graph(networks.decisions.from_choices(wide))
+    assert joined.shapes["cell1_2"] == (8, 8, 8) and joined.n_params > graph.n_params
+    separable = [node for node in graph.nodes if node.id.startswith("cell1_1a") and node.op == "conv2d"]
+    assert [node["groups"] for node in separable] == [4, 1, 4, 1]  # applied twice
+
+
+def test_blocks_are_those_of_mnasnet() -> None:
+    networks = space("mnasnet", filters=(4, 8), layers=(1, 2), strides=(1, 2), stem=4)
+    assert networks.decisions.choices(networks.reference)["filters2"] == 8
+    (layers,) = (d.choices for d in networks.decisions.decisions if d.name == "layers2")
+    (filters,) = (d.choices for d in networks.decisions.decisions if d.name == "filters2")
+    assert layers == (1, 2, 3) and filters == (6, 8, 10)
+    usual = networks.decisions.choices(networks.reference)
+
+    def graph(**given: Any) -> Graph:
+        return networks.graph(networks.decisions.from_choices(usual | given))
+
+    assert graph().shapes["block2_2_add"] == (8, 4, 4) and "block2_1_add" not in graph().shapes
+    assert "block2_1_fit_bn" in graph(skip2="pool").shapes and "block2_2_add" not in graph(skip2="none").shapes
+    assert graph(se1=0.25).node("block1_1_reduce")["out_channels"] == 1  # a quarter of the four that it reads
+    assert graph(op1="mbconv3").shapes["block1_1_expand_relu"] == (12, 8, 8)
+    assert graph(op2="dconv").shapes["block2_1_depth_relu"] == (4, 4, 4)
 
 
 def test_training_is_decided_after_the_network_and_begins_with_what_is_usual() -> None:
