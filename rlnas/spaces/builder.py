@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from rlnas.errors import SpaceError
 from rlnas.graph import Graph, Node, Shape, complete
 from rlnas.graph.facts import facts_of
+
+
+@lru_cache(maxsize=50_000)
+def _node(id: str, op: str, inputs: tuple[str, ...], attributes: tuple[tuple[str, Any, type], ...]) -> Node:
+    """A node, which the networks of a space share: it remembers what was worked out for it.
+
+    Args:
+        attributes: Names, values and types, for 1 and 1.0 are equal.
+    """
+    return complete(Node.make(id, op, inputs, **{name: value for name, value, _ in attributes}))
 
 
 class Builder:
@@ -32,7 +43,7 @@ class Builder:
 
     def add(self, id: str, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node; gives its id."""
-        node = complete(Node.make(id, op, inputs, **attributes))
+        node = _node(id, op, inputs, tuple([(name, value, type(value)) for name, value in attributes.items()]))
         self._nodes[id] = node
         self._shapes[id] = facts_of(node, tuple(self._shapes[i] for i in inputs)).shape
         return id

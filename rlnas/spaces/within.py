@@ -19,6 +19,8 @@ SAMPLES: Final = 128
 """Random assignments by which the share is estimated that keeps the limits."""
 REMEMBERED: Final = 100_000
 PASSES: Final = 8
+TRIES: Final = 64
+"""Networks that are made in search of a completion, at most."""
 MANY: Final = 4
 """Of a decision with more choices, only likely ones are tried in search of a completion."""
 
@@ -101,14 +103,14 @@ class Within:
 
     def _completion(self, begun: Assignment) -> Assignment | None:
         """A whole assignment within the limits that begins so, if one is known."""
-        if not begun:
-            return self.target
-        if begun not in self._known:
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            before = self._completion(begun[:-1])
-            self._known[begun] = None if before is None else self._completed(begun, before)
-        return self._known[begun]
+        known = next((k for k in range(len(begun), 0, -1) if begun[:k] in self._known), 0)
+        found = self._known[begun[:known]] if known else self.target
+        if len(self._known) + len(begun) > REMEMBERED:
+            self._known.clear()
+        for k in range(known + 1, len(begun) + 1):
+            found = None if found is None else self._completed(begun[:k], found)
+            self._known[begun[:k]] = found
+        return found
 
     def _completed(self, begun: Assignment, before: Assignment) -> Assignment | None:
         place = len(begun)
@@ -161,9 +163,9 @@ class Within:
 
         Args:
             enough: A loss with which it stops.
-            among: Assignments whose choices are tried where there are many; all choices by default.
+            among: Assignments whose choices are tried where there are many, in few tries; all choices by default.
         """
-        best = loss(self.networks.graph(way))
+        best, left = loss(self.networks.graph(way)), math.inf if among is None else TRIES
         for _ in range(PASSES):
             before = best
             for slot in range(free, self.networks.n_architecture):
@@ -173,6 +175,9 @@ class Within:
                 for choice in tried:
                     if choice == way[slot]:
                         continue
+                    if not left:
+                        return way
+                    left -= 1
                     other = (*way[:slot], choice, *way[slot + 1 :])
                     if (found := loss(self.networks.graph(other))) < best:
                         way, best = other, found
