@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rlnas.envs import TableProblem, make_nas_bench_201
+from rlnas.envs import TableProblem, make_nas_bench_201, make_networks
 from rlnas.layout import DECISION_CONTEXT, DECISION_FEATURES
+from rlnas.spaces import MAKERS
 from tests.cli.running import REPOSITORY
 from tests.docs.pages import section, table
 from tests.docs.test_facts import ENVIRONMENT, defaults
@@ -38,3 +39,22 @@ def test_every_argument_and_default_is_named(page: Path, function: object, given
 def test_the_headings_are_those_of_the_other_environment(page: Path) -> None:
     found, wanted = (re.findall(r"^## (.*)$", p.read_text(), re.MULTILINE) for p in (page, ENVIRONMENT))
     assert found[:8] == wanted[:8]
+
+
+def test_every_maker_is_named_with_its_sizes() -> None:
+    networks = section(DECISIONS, "Networks from decisions")
+    rows = {row[0]: row[2] for row in table(networks.split("**Training.**")[0].split("| argument |")[0])}
+    assert list(rows) == list(MAKERS)
+    for name, make in MAKERS.items():
+        wanted = {k: re.findall(r"[\w.]+", v) for k, v in defaults(make, without=("input_shape", "n_classes")).items()}
+        said = {k: re.findall(r"[\w.]+", v) for k, v in re.findall(r"(\w+) \(([^)]*)\)", rows[name])}
+        if name == "nasnet":
+            assert said.pop("ops") == ["the", "paper", "s", str(len(wanted.pop("ops")))]
+        assert {k: [w.removesuffix(".0") for w in v] for k, v in wanted.items()} == said, name
+
+
+def test_every_argument_of_made_networks_is_named() -> None:
+    networks = section(DECISIONS, "Networks from decisions")
+    rows = table("| argument |" + networks.split("| argument |")[1].split("**Training.**")[0])
+    said = {name for row in rows for name in row[0].split(", ")}
+    assert said == set(defaults(make_networks, without=("task", "space", "predict", "usual", "sizes")))
