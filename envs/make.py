@@ -78,7 +78,8 @@ def make_space(
     Args:
         start: The start network's architecture; in its place ``space``, ``stages`` and ``width`` make one.
         space: Kind of start network.
-        variants: Operators with amounts, such as ``["widen 1.5", "deepen 3"]``; by default those that suit the start.
+        variants: Operators with amounts, such as ``["widen 1.5", "deepen 3"]``; an operator of your own is named by its
+            import path, ``"package.module:name 2"``; by default those that suit the start.
         max_nodes: Slots for nodes; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``"4x"`` the start network's, or ``"60%"`` of it.
         max_params: Limit on parameters, in the same forms.
@@ -138,6 +139,7 @@ def make_problem(
     start: Network | Graph | nn.Module | str | Path | Mapping[str, Choice] | None = None,
     task_options: dict[str, Any] | None = None,
     evaluator: Evaluator | str = "training",
+    evaluator_options: dict[str, Any] | None = None,
     epochs: float = 3,
     batch_size: int = 32,
     optimizer: str = "adamw",
@@ -186,7 +188,9 @@ def make_problem(
             space of decisions, the choices of the reference network, by decision.
         task_options: Options of a task given by name.
         evaluator: Judges candidates: ``"training"`` for ``epochs`` from the inherited weights, ``"tabular"`` by looking
-            them up, or an evaluator of your own.
+            them up, or an evaluator of your own: itself, or the import path ``package.module:name`` of a class or
+            function that takes the task and gives one.
+        evaluator_options: Further arguments of an evaluator given by its import path.
         start_epochs: Passes that train the start network first; 0 takes it as it is. Of a space of decisions, only
             where the reference network is to be a teacher.
         start_evaluations: Evaluations of the start network, which rewards are relative to.
@@ -268,10 +272,18 @@ def make_problem(
     if isinstance(evaluator, str):
         training = {"epochs": epochs, **recipe}
         evaluator = make_evaluator(
-            evaluator, task, training=training, distill=distill, temperature=temperature, table=table
+            evaluator,
+            task,
+            training=training,
+            options=evaluator_options,
+            distill=distill,
+            temperature=temperature,
+            table=table,
         )
-    elif distill or temperature is not None or table is not None:
-        raise ConfigError("distill, temperature and table go with the name of an evaluator, not with an evaluator")
+    elif distill or temperature is not None or table is not None or evaluator_options:
+        raise ConfigError(
+            "distill, temperature, table and evaluator_options go with the name of an evaluator, not with an evaluator"
+        )
     if control and not isinstance(evaluator, TrainingEvaluator):
         raise ConfigError("control=true trains the start network on, and this evaluator does not train")
     service = Service(

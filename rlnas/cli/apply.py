@@ -15,6 +15,7 @@ from rlnas.cli.before_after import cost_lines, output_lines
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError, TaskError
 from rlnas.graph import Graph, Site
+from rlnas.importing import reach
 from rlnas.interchange import FORMATS, replaced
 from rlnas.operators import OPERATORS, Operator, get_operator
 from rlnas.tasks import TASKS, load_task
@@ -28,7 +29,7 @@ MOST = 256
 def apply_operator(words: Sequence[str]) -> int:
     """Read, edit, write, and say what it cost; returns the exit status."""
     parser = make_parser("apply", "Apply one operator at one place of a network, and compare before and after.")
-    parser.add_argument("operator", metavar="OPERATOR", help=f"one of {', '.join(OPERATORS)}")
+    parser.add_argument("operator", metavar="OPERATOR", help=f"{', '.join(OPERATORS)}, or package.module:name")
     parser.add_argument("site", metavar="SITE", help="the node it acts on; rlnas show NETWORK --sites lists them")
     parser.add_argument("--amount", type=float, help="how much, in the operator's terms; by default its first amount")
     parser.add_argument("--target", metavar="NODE", help="the second node, for operators that connect two")
@@ -43,6 +44,7 @@ def apply_operator(words: Sequence[str]) -> int:
     if given is None:
         return 0
     torch.set_num_threads(1)
+    reach(Path.cwd())
     operator = get_operator(given.operator)
     if operator.needs_calibration and not given.calibration:
         raise ConfigError(f"{operator.name} needs training inputs: --calibration DATA, a task or an .npz file")

@@ -34,8 +34,8 @@ class SpaceSettings:
         options: Of a space of decisions: its sizes, form, start and training, such as ``{layers: 4}``.
         stages: Stages of the start network.
         width: Channels of the start network.
-        variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``; by default those that
-            suit the start network.
+        variants: Operators and amounts to choose from, such as ``["widen 1.5", "deepen 3"]``, one of your own by its
+            import path, ``"package.module:name 2"``; by default those that suit the start network.
         max_steps: Edits in one episode at most.
         max_nodes: Nodes of a network at most; by default 48, or as many as the start has and 5 for each step.
         max_macs: Limit on multiply-accumulates: a number, ``4x`` the start network's (of a space of decisions the
@@ -95,7 +95,9 @@ class EvaluationSettings:
             without latency, and makes a search depend on timing: the same seed no longer gives the same search.
         start_epochs: Passes that train the start network first; with 0 a network of your own is taken as it is.
         start_evaluations: Evaluations of the start network that the reward refers to.
-        name: ``training``, or ``tabular`` to look accuracies up.
+        name: ``training``, or ``tabular`` to look accuracies up; or an evaluator of your own: the import path
+            ``package.module:name`` of a class or function that takes the task and gives one.
+        options: Further arguments of an evaluator of your own, such as ``{folds: 3}``.
         table: File of the table, as `rlnas.evaluation.Table` writes it.
         distill: Share of the training loss that the start network's outputs give.
         temperature: What outputs are divided by before they are compared, in distillation; 4 by default.
@@ -123,6 +125,7 @@ class EvaluationSettings:
     start_epochs: float = 3
     start_evaluations: int = 8
     name: str = "training"
+    options: dict[str, Any] | None = None
     table: str | None = None
     distill: float = 0
     temperature: float | None = None
@@ -263,12 +266,14 @@ class RunSettings:
         name: Name of the run's directory; by default the config's name and a number.
         store: SQLite file of evaluations, which several runs may share; by default one in the run's directory.
         weights_mb: Megabytes of trained weights that the store keeps; the best network's are always kept.
+        code: Folder that evaluators and operators of your own are imported from; by default the present one.
     """
 
     root: str = "runs"
     name: str | None = None
     store: str | None = None
     weights_mb: float = 256
+    code: str | None = None
 
 
 @dataclass

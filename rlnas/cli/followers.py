@@ -9,7 +9,10 @@ from statistics import fmean
 from typing import Any, Protocol
 
 from rlnas.envs import NetworkProblem
+from rlnas.evaluation.build import untrained
+from rlnas.evaluation.service import training_seed
 from rlnas.interchange import write_model
+from rlnas.network import Network
 from rlnas.report.pareto import Point, Ranges, front, relative_hypervolume
 from rlnas.rewards import History
 from rlnas.runs import RunDirectory, write_text
@@ -112,11 +115,7 @@ class BestKeeper:
         """Write an evaluated network if it is better than what is there."""
         if evaluation["status"] != "ok" or (self._reward is not None and evaluation["reward"] <= self._reward):
             return
-        service = self._problem.service
-        network = service.trained(evaluation["cache_key"])
-        if network is None:  # known from the store only: train it again, which gives the same weights
-            network = service.retrain(self._problem.candidate_of(evaluation), seed=evaluation["seed"]).trained
-            assert network is not None
+        network, service = self._network(evaluation), self._problem.service
         service.protect(evaluation["cache_key"])
         task = service.task
         write_model(
@@ -128,6 +127,18 @@ class BestKeeper:
         record = {"stage": "search", "split": "validation", **evaluation, "input": task.input_description}
         write_text(self._metrics, json.dumps(record, indent=1) + "\n")
         self._reward = evaluation["reward"]
+
+    def _network(self, evaluation: Mapping[str, Any]) -> Network:
+        """The network as it was trained; as it was before, if its evaluator trains none."""
+        service = self._problem.service
+        if (known := service.trained(evaluation["cache_key"])) is not None:
+            return known
+        candidate = self._problem.candidate_of(evaluation)  # known from the store only: again, it gets the same weights
+        again = service.retrain(candidate, seed=evaluation["seed"]).trained
+        if again is not None:
+            return again
+        start = service.starts.get(candidate.start_id)
+        return untrained(candidate, start, service.task, seed=training_seed(evaluation["cache_key"]))
 
 
 def _reward_of(path: Path) -> float | None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import pickle
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import rlnas
 from rlnas.errors import ConfigError
+from rlnas.importing import attribute, reach, told
 from rlnas.interchange import from_module
 from rlnas.network import Network
 
@@ -87,15 +85,7 @@ def _made(text: str) -> nn.Module:
     match = SPECIFICATION.fullmatch(text)
     assert match is not None
     namespace = _imported(match["place"])
-    found: Any = namespace
-    for part in match["name"].split("."):
-        if not hasattr(found, part):
-            public = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
-            near = difflib.get_close_matches(part, public, n=1)
-            modules = [name for name in public if _is_module_class(getattr(found, name), namespace.__name__)]
-            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(modules)}" if modules else ""
-            raise ConfigError(f"{match['place']} has no {part}{hint}")
-        found = getattr(found, part)
+    found = attribute(namespace, match["place"], match["name"], wanted=_is_module_class)
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
@@ -104,7 +94,7 @@ def _made(text: str) -> nn.Module:
     try:
         module = found(*positional, **named)
     except Exception as error:
-        raise ConfigError(f"cannot make {text}: {_told(error)}") from None
+        raise ConfigError(f"cannot make {text}: {told(error)}") from None
     if not isinstance(module, nn.Module):
         raise ConfigError(f"{text} gives a {type(module).__name__}, not a torch.nn.Module")
     return module
@@ -120,7 +110,7 @@ def _imported(place: str) -> Any:
     is_file = path.suffix == ".py" or "/" in place
     if is_file and not path.is_file():
         raise ConfigError(f"there is no file {place}")
-    sys.path.insert(0, str(path.parent.resolve() if is_file else Path.cwd()))
+    reach(path.parent.resolve() if is_file else Path.cwd())
     try:
         if not is_file:
             return importlib.import_module(place)
@@ -135,7 +125,7 @@ def _imported(place: str) -> Any:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"cannot import {place}: {_told(error)}") from None
+        raise ConfigError(f"cannot import {place}: {told(error)}") from None
 
 
 def _arguments(text: str, whole: str) -> tuple[list[Any], dict[str, Any]]:
@@ -149,18 +139,6 @@ def _arguments(text: str, whole: str) -> tuple[list[Any], dict[str, Any]]:
         return [ast.literal_eval(argument) for argument in call.args], named
     except (SyntaxError, ValueError, AssertionError):
         raise ConfigError(f"{whole}: the arguments should be plain values, as in net.py:Net(10, width=64)") from None
-
-
-def _told(error: Exception) -> str:
-    """What went wrong, and where in the person's own code, in one line."""
-    ours = (str(Path(rlnas.__file__).parent), str(Path(torch.__file__).parent), "<")
-    frames = [f"{f.filename}:{f.lineno}" for f in traceback.extract_tb(error.__traceback__)]
-    own = [place for place in frames if not place.startswith(ours)]
-    if isinstance(error, SyntaxError):
-        own.append(f"{error.filename}:{error.lineno}")
-    words = re.sub(r"\s+", " ", str(getattr(error, "msg", None) or error)).strip()
-    told = f"{type(error).__name__}: {words[:300]}" if words else type(error).__name__
-    return f"{told} ({own[-1]})" if own else told
 
 
 # ------------------------------------------------------------------------------------------------------------ weights
@@ -201,7 +179,7 @@ def _state(path: Path) -> dict[str, Tensor]:
             "save the state_dict alone: torch.save(module.state_dict(), file)"
         ) from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {_told(error)}") from None
+        raise ConfigError(f"cannot read {path}: {told(error)}") from None
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

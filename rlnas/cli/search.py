@@ -15,6 +15,7 @@ from rlnas.cli.budget import within
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.final import Finished, Winner, choose, judge, train_to_the_end, write_best
 from rlnas.cli.measuring import SEARCH, meter_of
+from rlnas.cli.own_code import code_folder, reach_own_code
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.report import write_report
 from rlnas.cli.running import new_run, searches_of, tracked
@@ -40,6 +41,8 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
     task, start = check(settings)
     if settings.run.store is not None:
         plain["run"]["store"] = str(Path(settings.run.store).absolute())  # a run may be resumed from another folder
+    if (folder := code_folder(settings)) is not None:
+        plain["run"]["code"] = str(folder)
     run = new_run(settings, plain, stem=stem)
     if start is not None:
         start.save(run.start)
@@ -48,6 +51,7 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
 
 def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:
     """Go on with a run from its last checkpoints; returns the exit status."""
+    reach_own_code(settings)
     return _run(run, settings, plain, load_the_task(settings), kept_start(run, settings))
 
 
@@ -61,6 +65,7 @@ def load_the_task(settings: SearchSettings) -> Task:
 
 def check(settings: SearchSettings) -> tuple[Task, Network | None]:
     """Check everything that a person can have got wrong; gives the task and a start network of one's own."""
+    reach_own_code(settings)
     task = load_the_task(settings)
     start = given_start(settings, task)
     resolve_mode(settings.tracking.mode, os.environ)
@@ -95,6 +100,7 @@ def problem_of(settings: SearchSettings, task: Task, start: Network | None, run:
         start_epochs=evaluation.start_epochs,
         start_evaluations=evaluation.start_evaluations,
         evaluator=evaluation.name,
+        evaluator_options=evaluation.options,
         table=evaluation.table,
         distill=evaluation.distill,
         temperature=evaluation.temperature,

@@ -11,6 +11,7 @@ from rlnas.cli.evaluations import add_tables, show_evaluations, shows_evaluation
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError
 from rlnas.graph import Graph, Site
+from rlnas.importing import reach
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, get_operator
 from rlnas.report.drawing import PICTURES, draw
@@ -46,6 +47,7 @@ def show(words: Sequence[str]) -> int:
         if Path(given.draw).suffix not in PICTURES:
             raise ConfigError(f"--draw={given.draw}: name a file that ends in {' or '.join(PICTURES)}")
         target_file(given.draw, force=given.force)
+    reach(Path.cwd())
     operators = list(OPERATORS) if given.sites == ALL else [get_operator(given.sites).name] if given.sites else []
     network = read_network(given)
     if given.draw is not None:
@@ -66,7 +68,7 @@ def sites_table(graph: Graph, operators: Sequence[str]) -> list[str]:
     """A line for each site of some operators: as ``rlnas apply`` takes it, and what it changes."""
     rows = [("operator and site", "parameters", "", "MACs", "")]
     for name in operators:
-        operator = OPERATORS[name]
+        operator = get_operator(name)
         for site in operator.sites(graph):
             cost = operator.edit(graph, site).cost_delta
             rows.append(

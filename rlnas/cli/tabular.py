@@ -76,8 +76,9 @@ def make_table(settings: SearchSettings) -> TableProblem:
     for group in IDLE:
         _refuse_idle(name, group, getattr(settings, group), None)
     _refuse_idle(name, "final", settings.final, IDLE_FINAL)
-    if settings.run.store is not None:
-        raise ConfigError(f"run.store does nothing with the task {name!r}, whose results are looked up")
+    for option in ("store", "code"):
+        if getattr(settings.run, option) is not None:
+            raise ConfigError(f"run.{option} does nothing with the task {name!r}, whose results are looked up")
     known, options = inspect.signature(TABLES[name]).parameters, dict(settings.task.options or {})
     for option in options:
         if option not in known or option == "path":

@@ -23,6 +23,15 @@ def fresh_network(graph: Graph, *, seed: int) -> Network:
         return Network.initialize(graph, generator=torch.Generator().manual_seed(seed))
 
 
+def untrained(candidate: Candidate, start: Network, task: Task, *, seed: int) -> Network:
+    """The network that an evaluation begins with: with weights of its own, or those that it inherits.
+
+    Args:
+        seed: Of the training.
+    """
+    return fresh_network(candidate.graph, seed=seed) if candidate.fresh else build(candidate, start, task)
+
+
 def build(candidate: Candidate, start: Network, task: Task) -> Network:
     """Apply a candidate's edits; the same candidate gives the same weights in every process.
 

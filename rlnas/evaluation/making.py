@@ -10,12 +10,14 @@ from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation.halving import Halving
 from rlnas.evaluation.layers import Layer
 from rlnas.evaluation.metrics import Evaluator
+from rlnas.evaluation.own import own_evaluator
 from rlnas.evaluation.predicting import SurrogateRanker
 from rlnas.evaluation.screening import Ranker, ScoreRanker, Screen
 from rlnas.evaluation.service import Service
 from rlnas.evaluation.tabular import TabularEvaluator
 from rlnas.evaluation.training import TrainingEvaluator
 from rlnas.evaluation.zero_cost import SCORES, VOTES
+from rlnas.importing import is_import_path
 from rlnas.tasks import Task
 
 TEMPERATURE, ROUNDS, KEEP = 4.0, 3, 0.5
@@ -30,6 +32,7 @@ def make_evaluator(
     task: Task,
     *,
     training: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
     distill: float = 0.0,
     temperature: float | None = None,
     table: str | Path | None = None,
@@ -37,14 +40,16 @@ def make_evaluator(
     """An evaluator that can pay a search.
 
     Args:
-        name: One of `WITH_ACCURACY`.
+        name: One of `WITH_ACCURACY`, or the import path of a person's own.
         training: Arguments of `TrainingEvaluator`.
+        options: Arguments of a person's own evaluator beside the task.
         distill: Share of the training loss that the start network's outputs give.
         temperature: What outputs are divided by before they are compared; 4 by default.
         table: File of `TabularEvaluator`.
 
     Raises:
-        ConfigError: If the name is not known, or of an evaluator without accuracy, or an option would do nothing.
+        ConfigError: If the name is not known, or of an evaluator without accuracy, an option would do nothing, or the
+            import path leads to no evaluator.
         EvaluationError: If the table cannot be read.
     """
     if name in WITHOUT:
@@ -52,7 +57,8 @@ def make_evaluator(
             f"the evaluator {name!r} measures no accuracy, which rewards are paid for: let it choose what is trained, "
             f"with evaluation.screen={WITHOUT[name]}"
         )
-    if name not in WITH_ACCURACY:
+    own = is_import_path(name)
+    if not own and name not in WITH_ACCURACY:
         raise ConfigError(unknown_name("evaluator", name, WITH_ACCURACY))
     if (name == "tabular") != (table is not None):
         raise ConfigError(
@@ -60,10 +66,14 @@ def make_evaluator(
             if table is None
             else f"evaluation.table does nothing with the evaluator {name!r}: set evaluation.name to tabular"
         )
-    if table is not None and distill:
-        raise ConfigError("evaluation.distill does nothing with the evaluator 'tabular', which does not train")
+    if distill and name != "training":
+        raise ConfigError(f"evaluation.distill does nothing with the evaluator {name!r}, only with 'training'")
+    if options and not own:
+        raise ConfigError(f"evaluation.options are for an evaluator of your own; {name!r} has settings by name")
     if temperature is not None and not distill:
         raise ConfigError("evaluation.temperature does nothing without evaluation.distill")
+    if own:
+        return own_evaluator(name, task, options or {})
     if table is not None:
         return TabularEvaluator(task, table)
     return TrainingEvaluator(

@@ -1,4 +1,7 @@
-"""Operators that grow, prune and transform networks. A new one is a class in its family's file and a line here."""
+"""Operators that grow, prune and transform networks. A new one is a class in its family's file and a line here.
+
+A person's own is named by its import path, and needs no line.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from rlnas.errors import OperatorError, unknown_name
 from rlnas.graph import Site
+from rlnas.importing import is_import_path
 from rlnas.network import Applied, Network
 from rlnas.operators.attention import AddHeads, WidenKeys, WidenValues
 from rlnas.operators.base import CostDelta, Edit, Operator, Tensors, drift
@@ -20,6 +24,7 @@ from rlnas.operators.groups import FewerGroups
 from rlnas.operators.hidden import WidenHidden
 from rlnas.operators.kernel import GrowKernel
 from rlnas.operators.layer import InsertLayer
+from rlnas.operators.own import own_operator
 from rlnas.operators.path import InsertNode, ReplaceIdentity, ReplicateAdd, SplitConcat
 from rlnas.operators.prune import PruneChannels
 from rlnas.operators.remove import RemoveLayer
@@ -50,14 +55,17 @@ OPERATORS: dict[str, Operator] = {
 
 
 def get_operator(name: str) -> Operator:
-    """The operator of that name.
+    """The operator of that name, or the one that an import path names.
 
     Raises:
-        OperatorError: If there is none; the message lists all.
+        ConfigError: If the import path leads to no operator.
+        OperatorError: If there is none of that name; the message lists all.
     """
-    if name not in OPERATORS:
-        raise OperatorError(unknown_name("operator", name, OPERATORS))
-    return OPERATORS[name]
+    if name in OPERATORS:
+        return OPERATORS[name]
+    if is_import_path(name):
+        return own_operator(name)
+    raise OperatorError(unknown_name("operator", name, OPERATORS))
 
 
 def apply_sites(

@@ -12,6 +12,7 @@ import pytest
 
 from rlnas.cli.compare_settings import read_comparison
 from rlnas.cli.main import main
+from rlnas.cli.own_code import reach_own_code
 from rlnas.cli.parse import parse_search
 from rlnas.cli.stages import controller_arguments
 from rlnas.controllers import CONTROLLERS
@@ -144,6 +145,7 @@ def check(words: list[str]) -> None:
 
 def check_settings(options: list[str]) -> None:
     settings, _, _ = parse_search("rlnas train", options)
+    reach_own_code(settings)
     make_space(
         load_task("digits"),
         variants=settings.space.variants,

@@ -18,6 +18,7 @@ EXAMPLES = REPOSITORY / "docs" / "examples"
     [
         ("sb3_ppo.py", ("--timesteps=64", "--n-steps=32"), "operators:"),
         ("plain_ppo.py", ("--episodes=20", "--batch=10"), "episodes   20"),
+        ("own_code.py", ("--workers=1",), "edits: own_operator:SwapActivation(relu1, 1), own_operator:SwapActivation("),
     ],
 )
 def test_script_runs(script: str, arguments: tuple[str, ...], expected: str, tmp_path: Path) -> None:
