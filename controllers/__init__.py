@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from rlnas.controllers.archive import ArchiveCallback
 from rlnas.controllers.arguments import check_arguments
 from rlnas.controllers.base import Controller
 from rlnas.controllers.callbacks import CheckpointCallback, EvaluationCallback, PromoteCallback
@@ -57,6 +58,7 @@ __all__ = [
     "PPO",
     "PRESETS",
     "TPE",
+    "ArchiveCallback",
     "CheckpointCallback",
     "Controller",
     "EvaluationCallback",

@@ -8,11 +8,14 @@ from rlnas.envs.morph_problem import MorphProblem
 from rlnas.envs.nas_bench_201 import NASBench201Env, nas_bench_201_vector
 from rlnas.envs.nas_bench_201_problem import make_nas_bench_201
 from rlnas.envs.network_problem import NetworkProblem
+from rlnas.envs.objectives import archive_of
+from rlnas.envs.pareto_archive import ParetoArchive
 from rlnas.envs.protocols import Episode, Outcome, Problem
 from rlnas.envs.sb3 import EpisodeVecEnv
 from rlnas.envs.single import EpisodeEnv
 from rlnas.envs.table_problem import TableProblem
 from rlnas.envs.vector import EpisodeVectorEnv
+from rlnas.envs.vector_reward import VectorReward
 
 __all__ = [
     "BuildEnv",
@@ -26,8 +29,11 @@ __all__ = [
     "NASBench201Env",
     "NetworkProblem",
     "Outcome",
+    "ParetoArchive",
     "Problem",
     "TableProblem",
+    "VectorReward",
+    "archive_of",
     "build_vector",
     "make_build_problem",
     "make_nas_bench_201",

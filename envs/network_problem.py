@@ -146,6 +146,11 @@ class NetworkProblem(ABC):
         return evaluate_reference(full(self.service), self.start_candidate, seed=self.seed, n=self._start_evaluations)
 
     @cached_property
+    def cost(self) -> str:
+        """The cost that counts, one of `rlnas.rewards.COSTS`; known before anything is trained."""
+        return self._make_reward(reference=Reference((0.5,), 1.0, 1, 1)).cost
+
+    @cached_property
     def reward(self) -> Reward:
         """The reward relative to the start network."""
         return self._make_reward(reference=self.reference)

@@ -1,5 +1,6 @@
 """What a search found: Pareto front, plots, comparison of networks, where the time went."""
 
+from rlnas.report.archive import Archive, Axis
 from rlnas.report.breakdown import Breakdown, Interval, breakdown
 from rlnas.report.pareto import Point, Ranges, csv_text, dominates, front, hypervolume, relative_hypervolume
 from rlnas.report.plot import save_pareto_plot
@@ -7,6 +8,8 @@ from rlnas.report.statistics import Estimate, mean_interval, paired_difference, 
 from rlnas.report.table import Row, markdown_table, plain_table, rich_table
 
 __all__ = [
+    "Archive",
+    "Axis",
     "Breakdown",
     "Estimate",
     "Interval",
