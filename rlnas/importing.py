@@ -37,7 +37,11 @@ def imported(path: str) -> Any:
         module = importlib.import_module(match["module"])
     except Exception as error:
         raise ConfigError(f"cannot import {match['module']}: {told(error)}") from None
-    return attribute(module, match["module"], match["name"])
+    return attribute(module, match["module"], match["name"], wanted=_made_there)
+
+
+def _made_there(value: Any, home: str) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == home
 
 
 def reach(folder: str | Path) -> None:
