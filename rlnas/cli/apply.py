@@ -15,7 +15,7 @@ from rlnas.cli.before_after import cost_lines, output_lines
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError, TaskError
 from rlnas.graph import Graph, Site
-from rlnas.importing import reach
+from rlnas.importing import is_import_path, reach
 from rlnas.interchange import FORMATS, replaced
 from rlnas.operators import OPERATORS, Operator, get_operator
 from rlnas.tasks import TASKS, load_task
@@ -44,7 +44,8 @@ def apply_operator(words: Sequence[str]) -> int:
     if given is None:
         return 0
     torch.set_num_threads(1)
-    reach(Path.cwd())
+    if is_import_path(given.operator):
+        reach(Path.cwd())
     operator = get_operator(given.operator)
     if operator.needs_calibration and not given.calibration:
         raise ConfigError(f"{operator.name} needs training inputs: --calibration DATA, a task or an .npz file")

@@ -11,7 +11,7 @@ from rlnas.cli.evaluations import add_tables, show_evaluations, shows_evaluation
 from rlnas.cli.reading import read_network
 from rlnas.errors import ConfigError
 from rlnas.graph import Graph, Site
-from rlnas.importing import reach
+from rlnas.importing import is_import_path, reach
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, get_operator
 from rlnas.report.drawing import PICTURES, draw
@@ -47,7 +47,8 @@ def show(words: Sequence[str]) -> int:
         if Path(given.draw).suffix not in PICTURES:
             raise ConfigError(f"--draw={given.draw}: name a file that ends in {' or '.join(PICTURES)}")
         target_file(given.draw, force=given.force)
-    reach(Path.cwd())
+    if given.sites and is_import_path(given.sites):
+        reach(Path.cwd())
     operators = list(OPERATORS) if given.sites == ALL else [get_operator(given.sites).name] if given.sites else []
     network = read_network(given)
     if given.draw is not None:

@@ -228,6 +228,16 @@ def test_wrapped_environments_copy(way: Callable[[Any], Any]) -> None:
     assert twin.env.archive.history == env.env.archive.history and len(env.env.archive.history) == 2
 
 
+def test_specs_make_the_same_wrapped_environment() -> None:
+    given = {"minus_latency_ms": (-1.5, 0.0)}
+    env = VectorReward(ParetoArchive(gymnasium.make("rlnas/Build-v0", problem=table()), {"score": 0.2}), given)
+    assert env.spec is not None
+    again = gymnasium.make(env.spec)
+    assert again.get_wrapper_attr("reward_space") == env.reward_space
+    (*_, first), (*_, second) = (play(e, np.random.default_rng(0)) for e in (env, again))
+    assert np.array_equal(first[1], second[1]) and first[4]["hypervolume"] == second[4]["hypervolume"] > 0
+
+
 def test_both_wrappers_go_together_in_either_order() -> None:
     one = VectorReward(ParetoArchive(gymnasium.make("rlnas/Build-v0", problem=table())))
     other = ParetoArchive(VectorReward(gymnasium.make("rlnas/Build-v0", problem=table())))
