@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rlnas.cli.arguments import Parser, make_parser, parse
 from rlnas.cli.measuring import SETTINGS, meter_of
+from rlnas.cli.own_code import reach_own_code
 from rlnas.cli.parse import parse_search
 from rlnas.cli.reading import read_network
 from rlnas.cli.search import load_the_task
@@ -233,6 +234,7 @@ def _space(given: argparse.Namespace) -> MorphSpace | BuildSpace | None:
         return None
     settings, _, _ = parse_search("rlnas latency", ["--config", given.space])
     settings.space.max_predicted_ms = None
+    reach_own_code(settings)
     task = load_the_task(settings)
     start = given_start(settings, task)
     arguments = space_arguments(settings)

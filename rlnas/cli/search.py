@@ -51,7 +51,6 @@ def begin(settings: SearchSettings, plain: dict[str, Any], *, stem: str) -> int:
 
 def proceed(run: RunDirectory, settings: SearchSettings, plain: dict[str, Any]) -> int:
     """Go on with a run from its last checkpoints; returns the exit status."""
-    reach_own_code(settings)
     return _run(run, settings, plain, load_the_task(settings), kept_start(run, settings))
 
 
@@ -65,7 +64,6 @@ def load_the_task(settings: SearchSettings) -> Task:
 
 def check(settings: SearchSettings) -> tuple[Task, Network | None]:
     """Check everything that a person can have got wrong; gives the task and a start network of one's own."""
-    reach_own_code(settings)
     task = load_the_task(settings)
     start = given_start(settings, task)
     resolve_mode(settings.tracking.mode, os.environ)
@@ -92,6 +90,7 @@ def _recipe(settings: SearchSettings) -> dict[str, Any]:
 
 def problem_of(settings: SearchSettings, task: Task, start: Network | None, run: RunDirectory | None) -> NetworkProblem:
     """The problem that the settings describe; without a run its store and its start networks are in memory."""
+    reach_own_code(settings)
     evaluation, reward = settings.evaluation, settings.reward
     return make_problem(
         task,

@@ -180,3 +180,14 @@ def test_an_own_evaluator_need_not_train(tmp_path: Path) -> None:
 def stored_recipes(run: Path) -> list[str]:
     with Store(run / "evaluations.sqlite", read_only=True) as store:
         return [record.recipe for record in store.rows()]
+
+
+def test_the_latency_commands_find_own_operators(command: Inside, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "swapping.py").write_text((EXAMPLES / "own_operator.py").read_text())
+    config = {"space": {"variants": ["swapping:SwapActivation 2"], "max_steps": 1}, "run": {"code": "code"}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    words = ("latency", "build-table", "--space", "own.yaml", "--episodes", "2", "--to", "t.json")
+    quick = ("--repeats", "30", "--max-time-s", "0.01")
+    assert "t.json" in command(*words, *quick)
+    assert "silu" in (tmp_path / "t.json").read_text()

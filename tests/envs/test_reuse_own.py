@@ -23,6 +23,7 @@ from rlnas.operators.own import own_operator
 from rlnas.spaces import conv_stages
 from tests.cli.running import REPOSITORY
 from tests.envs.ids import MORPH, play, same
+from tests.operators.checks import CHECKS, Case, check_legality, make_network
 
 SWAP, NOISY = "own_operator:SwapActivation", "own_evaluator:NoisyAccuracy"
 OWN: dict[str, Any] = MORPH | {"variants": [f"{SWAP} 1", f"{SWAP} 2", "widen 2"]}
@@ -46,6 +47,15 @@ def test_an_own_operator_is_found_by_its_path_alone() -> None:
     network = Network.initialize(graph, generator=torch.Generator().manual_seed(0))
     after = operator.apply(network, sites[0], generator=torch.Generator().manual_seed(0))
     assert after.content_hash != network.content_hash and after.history[-1].site == sites[0]
+
+
+def test_the_example_operator_passes_the_conformance_suite() -> None:
+    operator = get_operator(SWAP)
+    network = make_network(conv_stages((1, 8, 8), 10, stages=2, width=4), 0)
+    check_legality(operator, network)
+    for site in operator.sites(network.graph):
+        for check in CHECKS.values():
+            check(Case(operator, network, site, 0))
 
 
 def test_an_instance_is_left_as_it_is() -> None:
