@@ -33,6 +33,7 @@ def imported(path: str) -> Any:
             f"{path!r} is no import path; write it as package.module:name, a file mine.py that lies in a folder of "
             "sys.path as mine:name"
         )
+    importlib.invalidate_caches()  # the file may have been written a moment ago
     try:
         module = importlib.import_module(match["module"])
     except Exception as error:
