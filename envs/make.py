@@ -27,6 +27,7 @@ from rlnas.evaluation import (
     train_start,
 )
 from rlnas.graph import Graph
+from rlnas.importing import is_import_path
 from rlnas.interchange import from_module
 from rlnas.latency import Meter, TorchMeter, is_deterministic
 from rlnas.network import Network
@@ -331,8 +332,8 @@ def make_morph_problem(**settings: Any) -> MorphProblem:
 
 
 def makes_networks(space: str | Callable[..., Maker] | None) -> bool:
-    """True for a space of decisions that make networks: the name of a maker, or a maker of your own."""
-    return space in MAKERS if isinstance(space, str) else callable(space)
+    """True for a space of decisions that make networks: the name of a maker, or one of your own or its import path."""
+    return space in MAKERS or is_import_path(space) if isinstance(space, str) else callable(space)
 
 
 def _start(given: Network | Graph | nn.Module | str | Path | None, task: Task) -> Network | Graph | None:

@@ -29,8 +29,8 @@ class SpaceSettings:
         start: A network of your own to start from, with its weights: a folder that holds one, a run's directory, or a
             module in your own code (net.py:Net, package.module:factory, 'net.py:Net(10, width=64)'; runs that code).
         start_weights: File with the state_dict of that module.
-        name: Kind of start network: conv_stages; or a space of decisions that make networks: chain,
-            nasnet, mnasnet, nas_bench_201.
+        name: Kind of start network: conv_stages; or a space of decisions that make networks: chain, nasnet, mnasnet,
+            nas_bench_201, or one of your own by its import path, ``package.module:name``.
         options: Of a space of decisions: its sizes, form, start and training, such as ``{layers: 4}``.
         stages: Stages of the start network.
         width: Channels of the start network.
@@ -266,7 +266,7 @@ class RunSettings:
         name: Name of the run's directory; by default the config's name and a number.
         store: SQLite file of evaluations, which several runs may share; by default one in the run's directory.
         weights_mb: Megabytes of trained weights that the store keeps; the best network's are always kept.
-        code: Folder that evaluators and operators of your own are imported from; by default the present one.
+        code: Folder that evaluators, operators and spaces of your own are imported from; by default the present one.
     """
 
     root: str = "runs"

@@ -1,4 +1,4 @@
-"""Evaluators and operators of a person's own, which settings name by import paths."""
+"""Evaluators, operators and spaces of a person's own, which settings name by import paths."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def code_folder(settings: SearchSettings) -> Path | None:
     Raises:
         ConfigError: If the folder is not there, or is given and nothing is imported.
     """
-    named = [settings.evaluation.name, *(settings.space.variants or [])]
+    named = [settings.evaluation.name, settings.space.name, *(settings.space.variants or [])]
     own = [name for name in named if is_import_path(name)]
     if not own:
         if settings.run.code is not None:
             raise ConfigError(
-                f"run.code={settings.run.code} does nothing: evaluation.name and space.variants have no import path"
+                f"run.code={settings.run.code} does nothing: there is no import path in evaluation.name or space"
             )
         return None
     folder = Path(settings.run.code or ".").absolute()

@@ -90,6 +90,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ("--space.variants=[own_mistakes:Unfinished 2]", ["does not say what its exact and amounts are"]),
         ("--space.variants=[own_mistakes:Demanding 2]", ["cannot make the operator", "colour"]),
         ("--space.variants=[own_mistakes:Unfinished]", ["amount"]),
+        ("--space.name=own_mistake:Bare", ["cannot import own_mistake", "No module"]),
+        ("--space.name=own_mistakes:number", ["is of type int", "makes networks"]),
         ("--run.code=elsewhere", ["run.code=elsewhere does nothing"]),
         ("--evaluation.options={epochs: 2}", ["evaluation.options", "'training'"]),
     ],

@@ -64,7 +64,7 @@ def test_agents_that_know_no_masks_learn_what_is_legal(script: str, tmp_path: Pa
 
 def test_every_script_is_run_and_told_of() -> None:
     tried = {script for script, _, _ in SCRIPTS} | {"sb3_ppo.py", "sb3_dqn.py"}
-    modules = {"own_evaluator.py", "own_operator.py"}  # which own_code.py imports
+    modules = {"own_evaluator.py", "own_operator.py", "own_space.py"}  # which tests/envs/test_reuse_own.py tries
     assert {path.name for path in EXAMPLES.glob("*.py")} == tried | modules
     page = (REPOSITORY / "docs" / "reuse.md").read_text()
     assert not [path.name for path in EXAMPLES.glob("*.py") if f"](examples/{path.name})" not in page]
@@ -72,7 +72,7 @@ def test_every_script_is_run_and_told_of() -> None:
 
 def test_own_code_takes_twenty_lines() -> None:
     """A class of one's own, without the lines between its methods, its documentation and what is imported."""
-    for name in ("own_evaluator.py", "own_operator.py"):
+    for name in ("own_evaluator.py", "own_operator.py", "own_space.py"):
         source = (EXAMPLES / name).read_text()
         (made,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
         lines = [line for line in ast.get_source_segment(source, made).splitlines()[2:] if line.strip()]

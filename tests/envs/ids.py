@@ -15,6 +15,7 @@ from rlnas.spaces import nas_bench_201_space
 from tests.envs.fakes import GraphEvaluator
 from tests.envs.tables import SPACE
 from tests.evaluation.test_cell_table import write
+from tests.spaces.test_makers import SMALL
 
 IDS = sorted(id for id in gymnasium.registry if id.startswith("rlnas/"))
 TABLE = "nasbench201.npz"
@@ -22,7 +23,8 @@ TABLE = "nasbench201.npz"
 MEASURED = "rlnas/MorphLatency-v0"
 """The one whose rewards hang on a clock."""
 
-MORPH: dict[str, Any] = {"evaluator": GraphEvaluator(), "start_epochs": 0.1, "start_evaluations": 5, "max_steps": 3}
+JUDGED: dict[str, Any] = {"evaluator": GraphEvaluator(), "start_evaluations": 5}
+MORPH: dict[str, Any] = JUDGED | {"start_epochs": 0.1, "max_steps": 3}
 LATENCY = {"accuracy": np.linspace(0, 1, SPACE.size), "latency_ms": np.linspace(1, 2, SPACE.size)}
 
 QUICK: dict[str, dict[str, Any]] = {
@@ -51,6 +53,9 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "lower and upper limits": ("rlnas/Morph-v0", MORPH | {"min_macs": "110%", "max_macs": "2x"}),
     "shrinking only": ("rlnas/Morph-v0", MORPH | {"variants": ["prune_channels 0.5", "remove_layer 1"]}),
     "small start": ("rlnas/Morph-v0", MORPH | {"stages": 1, "width": 2, "max_nodes": 20}),
+} | {
+    f"networks of {space}": ("rlnas/Build-v0", {"space": space, "max_macs": "3x", **JUDGED, **sizes})
+    for space, sizes in SMALL.items()
 }
 """Other spaces and forms of the same environments, by what is special."""
 

@@ -1,4 +1,4 @@
-"""Evaluators and operators of a person's own in environments, in copies, replays and other processes."""
+"""Evaluators, operators and spaces of a person's own in environments, in copies, replays and other processes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from rlnas.envs import MorphEnv
-from rlnas.errors import ConfigError, OperatorError
+from rlnas.envs import BuildEnv, MorphEnv
+from rlnas.errors import ConfigError, OperatorError, SpaceError
 from rlnas.graph import Site
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, get_operator
@@ -67,6 +67,26 @@ def test_an_instance_is_left_as_it_is() -> None:
         assert not hasattr(module.ready, "name")
     finally:
         del module.ready
+
+
+def test_an_own_space_is_found_by_its_path() -> None:
+    quick = {"evaluator": MORPH["evaluator"], "start_evaluations": 5, "max_macs": "2x"}
+    env = gymnasium.make("rlnas/Build-v0", space="own_space:Perceptrons", widths=(4, 8), **quick).unwrapped
+    assert isinstance(env, BuildEnv) and env.problem.space.networks.decisions.size == 2 * 3 * 3
+    gymnasium_check(env)
+    sb3_check(env)
+    env.reset(seed=0)
+    record = play(env, np.random.default_rng(0))[-1]["info"]["evaluation"]
+    twin = pickle.loads(pickle.dumps(env))
+    twin.reset()
+    assert play(twin, np.random.default_rng(0))[-1]["info"]["evaluation"]["graph_key"] == record["graph_key"]
+    with pytest.raises(SpaceError, match="Did you mean 'widths'"):
+        gymnasium.make("rlnas/Build-v0", space="own_space:Perceptrons", width=(4, 8))
+    for wrong, words in (("own_space:Perceptron", "did you mean Perceptrons"), ("own_spaces:A", "cannot import")):
+        with pytest.raises(ConfigError, match=words):
+            gymnasium.make("rlnas/Build-v0", space=wrong)
+    with pytest.raises(SpaceError, match="of type dict"):
+        gymnasium.make("rlnas/Build-v0", space="own_operator:ACTIVATIONS")
 
 
 def test_environments_with_own_operators_pass_the_checkers_and_copy() -> None:
