@@ -38,6 +38,12 @@ def given_or_made(problem: P | None, make: Callable[..., P], settings: dict[str,
     return problem
 
 
+def _lasting(info: dict[str, Any]) -> dict[str, Any]:
+    """What an outcome says, but for whether it was known before: the same actions have to give the same info."""
+    evaluation = {name: value for name, value in info["evaluation"].items() if name != "cached"}
+    return info | {"evaluation": evaluation}
+
+
 class EpisodeEnv(gym.Env[Observation, np.int64]):
     """Plays the episodes of a problem, one after the other.
 
@@ -91,7 +97,7 @@ class EpisodeEnv(gym.Env[Observation, np.int64]):
         reward = 0.0
         if episode.ended:
             outcome = self.problem.score([episode], seed=seed)[0]
-            reward, info = outcome.reward, info | outcome.info
+            reward, info = outcome.reward, info | _lasting(outcome.info)
         (reward,) = self._payments.pay([reward], [episode], ended=episode.ended, seed=seed)
         return episode.observe(), reward, episode.ended, False, info | self._payments.info(0)
 

@@ -66,20 +66,8 @@ def form(request: Any) -> str:
 def test_both_checkers(space: str, form: str) -> None:
     made = gymnasium.make("rlnas:rlnas/Build-v0", problem=problem(space, form=form)).unwrapped
     assert isinstance(made, BuildEnv)
-    made.action_space.seed(123)
-    if made.action_space.sample() == STOP:  # the checker would evaluate one network twice, and the record says `cached`
-        made.step = _without_cached(made.step)  # type: ignore[method-assign]
     gymnasium_check(made)
     sb3_check(made)
-
-
-def _without_cached(step: Any) -> Any:
-    def stepped(action: Any) -> Any:
-        *others, info = step(action)
-        info.get("evaluation", {}).pop("cached", None)
-        return (*others, info)
-
-    return stepped
 
 
 def test_settings_make_and_train_a_network() -> None:
@@ -337,7 +325,7 @@ def test_two_environments_with_the_same_seed_are_alike() -> None:
     assert (
         info["evaluation"]["graph_key"] == play(made[1], np.random.default_rng(7), seed=1)[1]["evaluation"]["graph_key"]
     )
-    assert info["evaluation"]["cached"] is False and isinstance(reward, float)
+    assert info["evaluation"]["status"] == "ok" and isinstance(reward, float)
 
 
 @pytest.mark.parametrize("name", CONTROLLERS)
