@@ -53,6 +53,8 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "lower and upper limits": ("rlnas/Morph-v0", MORPH | {"min_macs": "110%", "max_macs": "2x"}),
     "shrinking only": ("rlnas/Morph-v0", MORPH | {"variants": ["prune_channels 0.5", "remove_layer 1"]}),
     "small start": ("rlnas/Morph-v0", MORPH | {"stages": 1, "width": 2, "max_nodes": 20}),
+    "paid at every step": ("rlnas/Morph-v0", MORPH | {"step_reward": "cost"}),
+    "evaluated at every step": ("rlnas/Morph-v0", MORPH | {"step_reward": "evaluated"}),
     "few actions": ("rlnas/Morph-v0", MORPH | {"stages": 1, "width": 2, "max_nodes": 12, "variants": ["widen 2"]}),
 } | {
     f"networks of {space}": ("rlnas/Build-v0", {"space": space, "max_macs": "3x", **JUDGED, **sizes})
