@@ -41,6 +41,6 @@ class ParetoArchive(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
+        if "evaluation" in info:  # a time limit may truncate an episode whose network is not evaluated
             info = info | {"on_front": self.archive.add(info), "hypervolume": self.archive.hypervolume}
         return observation, reward, terminated, truncated, info

@@ -19,7 +19,8 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
     These are the entries of ``info["reward_vector"]``, each to be made large: accuracy or score, costs with a minus.
     What an episode without such a vector gets, because its network failed or broke a limit, is the worst value of each
-    objective where results are looked up, and no accuracy at the start network's cost where networks are trained.
+    objective where results are looked up, and no accuracy at the start network's cost where networks are trained. An
+    episode that a time limit truncates, whose network is not evaluated, gets zeros.
 
     mo-gymnasium's wrappers look for ``reward_space`` in ``env.unwrapped``: that is this environment, and not the one in
     it, whose reward is one number; ``env.env.unwrapped`` is that one.
@@ -56,8 +57,8 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, _, terminated, truncated, info = self.env.step(action)
         reward = np.zeros(self.reward_dim, np.float32)
-        if terminated or truncated:
-            reward = self._vector(info.get("reward_vector"))
+        if "reward_vector" in info:
+            reward = self._vector(info["reward_vector"])
         return observation, reward, terminated, truncated, info
 
     def _vector(self, given: Mapping[str, float] | None) -> NDArray[np.float32]:

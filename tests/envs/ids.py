@@ -31,7 +31,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "rlnas/Build-v0": {"space": SPACE, "scores": LATENCY["accuracy"], "columns": LATENCY},
     "rlnas/Morph-v0": MORPH,
     MEASURED: MORPH | {"meter": TorchMeter(max_time_s=0.02)},
+    "rlnas/MorphCompress-v0": MORPH,
+    "rlnas/MorphGrow-v0": MORPH,
     "rlnas/NASBench201-v0": {"path": TABLE, "device": "fpga"},
+    "rlnas/NASBench201Edit-v0": {"path": TABLE, "max_steps": 2},
 }
 """Settings by id: all of `IDS`."""
 

@@ -228,6 +228,17 @@ def test_wrapped_environments_copy(way: Callable[[Any], Any]) -> None:
     assert twin.env.archive.history == env.env.archive.history and len(env.env.archive.history) == 2
 
 
+def test_a_time_limit_leaves_nothing_to_reward_or_to_keep() -> None:
+    limited = gymnasium.make("rlnas/Morph-v0", problem=fake_problem(), max_episode_steps=1)
+    env = VectorReward(ParetoArchive(limited))
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step(int(env.get_wrapper_attr("action_masks")().nonzero()[0][1]))
+    assert truncated and not terminated and not reward.any() and "hypervolume" not in info
+    env.reset()
+    _, reward, terminated, _, info = env.step(0)
+    assert terminated and reward[0] > 0 and env.get_wrapper_attr("archive").history == [info["hypervolume"]]
+
+
 def test_specs_make_the_same_wrapped_environment() -> None:
     given = {"minus_latency_ms": (-1.5, 0.0)}
     env = VectorReward(ParetoArchive(gymnasium.make("rlnas/Build-v0", problem=table()), {"score": 0.2}), given)
