@@ -18,7 +18,6 @@ times of the one thread that plays, so that other programs on the machine count 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import json
 import statistics
@@ -201,8 +200,6 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5, help="repetitions, of which the median counts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()  # what was imported is no garbage, and looking through it again and again is nothing of ours
     missed = []
 
     def report(name: str, found: list[float], unit: str, *, bound: float, least: bool) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rlnas.graph.facts import shared
 from rlnas.graph.node import Value
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 
 Colours = list[str]
 
+MEMO: Final = 20_000
+"""Colours that are remembered."""
+
 
 def _digest(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=MEMO)
 def _seed(op: str, attrs: tuple[tuple[str, Value], ...], alone: bool, last: bool) -> str:
     """Colour of a node by itself."""
     return _digest(op, [a for a in attrs if a[0] != "shares"], alone, last)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=MEMO)
 def _joined(seed: str, read: tuple[str, ...]) -> str:
     """Colour of a node and all that is before it."""
     return _digest(seed, list(read))

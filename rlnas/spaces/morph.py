@@ -17,7 +17,7 @@ from rlnas.spaces.limits import Limits
 from rlnas.spaces.offers import Offer, Offered, Offers
 from rlnas.spaces.reaching import Ways
 
-MEMO = 2_048
+MEMO = 512
 """States whose legal actions are remembered."""
 PLAIN: Final = frozenset({"n_params", "macs"})
 """Costs that are sums over nodes, so that what an edit adds is known without making it."""

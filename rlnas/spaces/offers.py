@@ -18,7 +18,8 @@ from rlnas.spaces.surroundings import Surroundings
 if TYPE_CHECKING:
     from rlnas.spaces.morph import Variant
 
-MEMO: Final = 100_000
+MEMO: Final = 20_000
+"""Places whose offers are remembered."""
 
 
 class Offer(NamedTuple):

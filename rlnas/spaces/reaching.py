@@ -10,6 +10,8 @@ from rlnas.graph import Graph
 from rlnas.spaces.limits import Limits
 
 BEAM: Final = 16
+MEMO: Final = 2_048
+"""Networks whose ways are remembered."""
 NEVER: Final = math.inf
 
 Edits = Callable[[Graph, bool, bool, bool], Iterable[Graph]]
@@ -57,6 +59,10 @@ class Ways:
 
     def within(self, graph: Graph, steps: int) -> bool:
         """Whether so many edits are known to be enough."""
+        if len(self._next) > MEMO:  # what is found again is the same
+            self._next.clear()
+            for known in self._lengths:
+                known.clear()
         if self._limits.met_by(graph):
             return True
         if steps < 1:

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from rlnas.graph import OPS, Graph
 from rlnas.graph.facts import Facts
 
-MEMO: Final = 50_000
+MEMO: Final = 20_000
 """Components, and kinds of nodes, that are told apart at a time."""
 OUTSIDE, FROM_INPUT = -1, -2
 """Where a border layer's input is: in another component; or it is the network's input."""
