@@ -1,7 +1,9 @@
-"""Random play in every space: the same again, forks, replays, masks; and, at length, no stray value."""
+"""Random play in every space: the same again, forks, replays, masks; and, at length, no leak and no stray value."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -202,10 +204,35 @@ def test_random_steps_stay_in_the_space(name: str) -> None:
 
 
 STEPS = 100_000
+GROWTH = 1.01
+"""What a process may grow to once all memories are full."""
 
 
 @pytest.mark.slow
-def test_100_000_random_steps_over_all_spaces() -> None:
+def test_100_000_random_steps_over_all_spaces(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
-    for case in CASES.values():
-        play(case.make(), STEPS // len(CASES), rng)
+    for number, case in enumerate(CASES.values()):
+        store = {"store": tmp_path / f"{number}.sqlite"} if case.tensors else {}
+        play(case.make(**store), STEPS // len(CASES) + 1, rng)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that lies in RAM, once what can be given back was."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("name", "steps"), [("growing", 3_000), ("cells, edited", 20_000)])
+def test_memory_is_flat_once_memories_are_full(name: str, steps: int, tmp_path: Path) -> None:
+    case, rng = CASES[name], np.random.default_rng(6)
+    env = case.make(**({"store": tmp_path / "store.sqlite"} if case.tensors else {}))
+    play(env, steps, rng)
+    full, sizes = resident_bytes(), []
+    for _ in range(3):
+        play(env, steps // 2, rng)
+        sizes.append(resident_bytes())
+    assert max(sizes) <= GROWTH * full, [size / full for size in sizes]
