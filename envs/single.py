@@ -40,8 +40,9 @@ def given_or_made(problem: P | None, make: Callable[..., P], settings: dict[str,
 
 def _lasting(info: dict[str, Any]) -> dict[str, Any]:
     """What an outcome says, but for whether it was known before: the same actions have to give the same info."""
-    evaluation = {name: value for name, value in info["evaluation"].items() if name != "cached"}
-    return info | {"evaluation": evaluation}
+    if "evaluation" not in info:
+        return info
+    return info | {"evaluation": {name: value for name, value in info["evaluation"].items() if name != "cached"}}
 
 
 class EpisodeEnv(gym.Env[Observation, np.int64]):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rlnas.controllers.pretraining import Labels
-from rlnas.envs import EpisodeVecEnv, TableProblem, make_problem
+from rlnas.envs import BuildEnv, EpisodeVecEnv, TableProblem, make_problem
 from rlnas.envs.imagined import ImaginedProblem
 from rlnas.errors import ConfigError
 from rlnas.evaluation.surrogate import graph_features
@@ -87,6 +87,15 @@ def test_what_is_known_of_a_network() -> None:
     stopped.step(np.array([0]))
     _, _, _, (info,) = stopped.step(np.array([0]))
     assert info["key"] == start.key and info["features"]["known"] == graph_features(start)
+
+
+def test_alone_as_an_environment() -> None:
+    env = BuildEnv(problem=ImaginedProblem(table()))
+    env.reset(seed=0)
+    env.step(np.int64(1))
+    _, reward, terminated, _, info = env.step(np.int64(1 + env.problem.layout.variants))
+    assert terminated and reward == 0.0 and info["features"]["choices"] == [0, 0]
+    assert "evaluation" not in info
 
 
 def test_labels_of_given_episodes() -> None:
