@@ -36,8 +36,8 @@ $(READY): pyproject.toml constraints.txt
 train: setup  ## search networks for handwritten digits with a PPO controller, and report what was found
 	@$(BIN)/train-controller --config $(CONFIG) $(ARGS)
 
-test: setup  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup  ## run the tests, on four cores at most
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 format: setup  ## bring the code into its form
 	@$(BIN)/ruff format .
