@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final
 
@@ -110,12 +111,12 @@ class Limits:
                     "latency.meter=table or latency.meter=predictor"
                 )
             of_start = cost_of(start, cost, predict)
-            high, low = _absolute(f"max_{end}", most, of_start), _absolute(f"min_{end}", least, of_start)
-            if cost != "latency_ms":
-                high = None if high is None else math.floor(high)
-                low = None if low is None else math.ceil(low)
-                if high == 0:
-                    raise ConfigError(_no_limit(f"max_{end}", most))
+            top, bottom = _absolute(f"max_{end}", most, of_start), _absolute(f"min_{end}", least, of_start)
+            whole = cost != "latency_ms"
+            high = None if top is None else math.floor(top) if whole else float(top)
+            low = None if bottom is None else math.ceil(bottom) if whole else float(bottom)
+            if high == 0:
+                raise ConfigError(_no_limit(f"max_{end}", most))
             if high is not None and low is not None and low > high:
                 raise ConfigError(
                     f"min_{end}={least!r} is above max_{end}={most!r} ({_text(low)} and {_text(high)}): "
@@ -168,23 +169,20 @@ def _text(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _absolute(name: str, setting: LimitSetting, start: float) -> float | None:
+def _absolute(name: str, setting: LimitSetting, start: float) -> Fraction | None:
+    """The limit as it was written: in binary, 150 % of 100 may be more than 150."""
     if setting is None:
         return None
-    value: float
-    if isinstance(setting, str):
-        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(x|%|)\s*", setting)
-        try:
-            value = float(match.group(1)) if match else 0.0
-        except ValueError:
-            value = 0.0
+    match = re.fullmatch(r"\s*([0-9.]+(?:[eE][-+]?[0-9]+)?)\s*(x|%|)\s*", str(setting))
+    try:
+        value = Fraction(match.group(1)) if match else Fraction(0)
         if match and match.group(2):
-            value *= start if match.group(2) == "x" else start / 100.0
-    else:
-        value = float(setting)
-    if not 0 < value < float("inf"):
-        raise ConfigError(_no_limit(name, setting))
-    return value
+            value *= Fraction(start) / (1 if match.group(2) == "x" else 100)
+        if 0 < float(value) < math.inf:
+            return value
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(_no_limit(name, setting))
 
 
 def _no_limit(name: str, setting: LimitSetting) -> str:

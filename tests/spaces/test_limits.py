@@ -19,14 +19,17 @@ def start() -> Graph:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [(5000, 5000), ("5000", 5000), ("2x", 2724), ("50%", 681), ("1e4", 10000), (None, None)]
+    ("setting", "value"),
+    [(5000, 5000), ("5000", 5000), ("2x", 2724), ("50%", 681), ("150%", 2043), ("1e4", 10000), (None, None)],
 )
 def test_settings(start: Graph, setting: int | str | None, value: int | None) -> None:
     assert start.n_params == 1362
     assert Limits.resolve(start, max_params=setting).n_params == value
 
 
-@pytest.mark.parametrize("setting", ["fast", "", "x", "-3", 0, -1, "0x", "1.2.3x", float("inf"), float("nan"), "4 y"])
+@pytest.mark.parametrize(
+    "setting", ["fast", "", "x", "-3", 0, -1, "0x", "1.2.3x", float("inf"), float("nan"), "4 y", "1e999"]
+)
 def test_bad_settings(start: Graph, setting: int | str) -> None:
     with pytest.raises(ConfigError, match="max_macs") as caught:
         Limits.resolve(start, max_macs=setting)
