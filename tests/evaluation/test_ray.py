@@ -170,10 +170,13 @@ def test_a_lost_node_costs_what_is_in_work_there_which_is_done_again(tmp_path, t
         cluster.wait_for_nodes()
 
         def lose() -> None:
-            wait_until(lambda: len(evaluator.calls()) == 6, limit_s=60)  # the last two are in work
-            cluster.remove_node(second, allow_graceful=False)
-            wait_until(lambda: len(evaluator.calls()) == 6 and sum(n["Alive"] for n in ray.nodes()) == 1, limit_s=60)
-            (tmp_path / "go").touch()
+            try:
+                wait_until(lambda: len(evaluator.calls()) == 6, limit_s=180)  # the last two are in work
+                cluster.remove_node(second, allow_graceful=False)
+                gone = lambda: len(evaluator.calls()) == 6 and sum(n["Alive"] for n in ray.nodes()) == 1  # noqa: E731
+                wait_until(gone, limit_s=180)
+            finally:
+                (tmp_path / "go").touch()
 
         thread = threading.Thread(target=lose)
         thread.start()
