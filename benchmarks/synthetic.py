@@ -42,8 +42,15 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "reinforce": ("reinforce", {}, 10),
     "ppo": (
         "ppo",
-        {"batch_size": 24, "n_epochs": 4, "policy_kwargs": {"hidden_size": 64, "embedding_size": 64}},
-        20,  # each minibatch holds four of them
+        {
+            "batch_size": 24,  # four episodes
+            "n_epochs": 4,
+            "ent_coef": 0.05,
+            "gae_lambda": 0.95,
+            "policy_kwargs": {"hidden_size": 64, "embedding_size": 64},
+            "memory": {"kind": "imitation", "n_steps": 2, "ent_coef": 0.03, "exploit_after": 0.5},
+        },
+        20,
     ),
     "imagination": ("imagination", {}, 10),
 }

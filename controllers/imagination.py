@@ -148,6 +148,8 @@ class Imagination(SearchController):
         episode_steps(env)
         given = learner_arguments or {}
         check_arguments(LEARNERS[learner], given, of=f"the learner {learner!r}", reserved=("env", "seed"))
+        if (given.get("memory") or {}).get("exploit_after") is not None:
+            raise ConfigError("exploit_after is not for a learner of imagination: what it imagines has no last part")
         reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")
         check_arguments(SlotPolicy, given.get("policy_kwargs") or {}, of="policy_kwargs", reserved=reserved)
         self.exploration, self.first, self.pool = exploration, first, pool

@@ -104,6 +104,10 @@ class MemorySettings:
         n_steps: Gradient steps after each update.
         coef: Weight of the loss.
         ent_coef: Weight of the entropy at the remembered steps.
+        exploit_after: From this share of training on the learner settles: entropy earns nothing any more, and what is
+            learned of the memory is the likelihood of its best episodes. None for never.
+        exploit_size: How many episodes these are.
+        exploit_n_steps: Gradient steps after each update then.
     """
 
     kind: str = "queue"
@@ -112,6 +116,9 @@ class MemorySettings:
     n_steps: int = 1
     coef: float = 0.5
     ent_coef: float = 0.01
+    exploit_after: float | None = None
+    exploit_size: int = 3
+    exploit_n_steps: int = 8
 
     def __init__(
         self,
@@ -122,10 +129,22 @@ class MemorySettings:
         n_steps: int = 1,
         coef: float = 0.5,
         ent_coef: float = 0.01,
+        exploit_after: float | None = None,
+        exploit_size: int = 3,
+        exploit_n_steps: int = 8,
     ) -> None:
         if kind not in LOSSES:
             raise ConfigError(unknown_name("kind of memory", kind, LOSSES))
-        check_positive(size=size, batch_size=batch_size, n_steps=n_steps, coef=coef)
+        check_positive(
+            size=size,
+            batch_size=batch_size,
+            n_steps=n_steps,
+            coef=coef,
+            exploit_size=exploit_size,
+            exploit_n_steps=exploit_n_steps,
+        )
+        if exploit_after is not None and not 0 <= exploit_after < 1:
+            raise ConfigError(f"exploit_after={exploit_after} of memory must be at least 0 and less than 1")
         for name, value in locals().items():
             if name != "self":
                 object.__setattr__(self, name, value)
@@ -219,6 +238,19 @@ class Remembering(Controller):
     policy: ActorCriticPolicy
     rollout_buffer: RolloutBuffer
     max_grad_norm: float
+    ent_coef: float
+    _current_progress_remaining: float
+
+    @property
+    def exploiting(self) -> bool:
+        """True in the last part of training, where only the best episodes of the memory count."""
+        after = None if self.memory is None else self.memory.settings.exploit_after
+        return after is not None and 1.0 - self._current_progress_remaining >= after
+
+    @property
+    def present_ent_coef(self) -> float:
+        """What the entropy of the policy is weighted with now."""
+        return 0.0 if self.exploiting else self.ent_coef
 
     def remember(self) -> None:
         """Take in the rollout's episodes, before an update."""
@@ -230,12 +262,19 @@ class Remembering(Controller):
         """Take gradient steps on remembered episodes, after an update."""
         if self.memory is None or not len(self.memory):
             return
-        settings = self.memory.settings
+        settings, episodes = self.memory.settings, self.memory.episodes
         self.policy.set_training_mode(True)
         losses = []
-        for _ in range(settings.n_steps):
-            drawn = self._draw(self.memory)
-            loss = settings.coef * LOSSES[settings.kind](drawn) - settings.ent_coef * drawn.entropy.mean()
+        n_steps = settings.n_steps
+        if self.exploiting:
+            n_steps = settings.exploit_n_steps
+            episodes = sorted(episodes, key=lambda episode: -episode.reward)[: settings.exploit_size]
+        for _ in range(n_steps):
+            drawn = self._draw(episodes)
+            if self.exploiting:
+                loss = queue_loss(drawn)
+            else:
+                loss = settings.coef * LOSSES[settings.kind](drawn) - settings.ent_coef * drawn.entropy.mean()
             self.policy.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
@@ -267,10 +306,10 @@ class Remembering(Controller):
         if self.memory is not None:
             self.memory.restore(tensors)
 
-    def _draw(self, memory: Memory) -> Drawn:
+    def _draw(self, episodes: Sequence[Remembered]) -> Drawn:
         """Some of the episodes, under the present policy."""
-        episodes = memory.episodes
-        wanted = memory.settings.batch_size or len(episodes)
+        assert self.memory is not None
+        wanted = self.memory.settings.batch_size or len(episodes)
         chosen = [episodes[i] for i in np.random.permutation(len(episodes))[:wanted]]
         rewards = np.array([episode.reward for episode in episodes])
         steps = [len(episode.actions) for episode in chosen]

@@ -129,7 +129,9 @@ class PPO(Remembering, stable_baselines3.PPO):
         self.remember()
         if self.rank:
             self._pay_by_rank()
+        usual, self.ent_coef = self.ent_coef, self.present_ent_coef
         super().train()
+        self.ent_coef = usual
         self.learn_from_memory()
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:

@@ -197,7 +197,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
     def _loss(self, log_prob: Tensor, entropy: Tensor, returns: Tensor, *, n_episodes: int) -> Tensor:
         """Scalar loss of the steps (T,) with a choice."""
         advantages = self._advantages(returns)
-        loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.ent_coef * entropy.mean()
+        loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.present_ent_coef * entropy.mean()
         return loss
 
     def _advantages(self, returns: Tensor) -> Tensor:

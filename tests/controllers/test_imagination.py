@@ -180,6 +180,11 @@ class Unimaginable(Toy):
         (Toy(), {"learner": "pp"}, r"unknown learner 'pp'\. Did you mean 'ppo'"),
         (Toy(), {"learner_arguments": {"lr": 1.0}}, "unknown argument of the learner 'ppo': 'lr'"),
         (Toy(), {"learner_arguments": {"policy_kwargs": {"sell": "gru"}}}, "of policy_kwargs: 'sell'. Did you mean"),
+        (
+            Toy(),
+            {"learner_arguments": {"memory": {"exploit_after": 0.5}}},
+            "exploit_after is not for a learner of imag",
+        ),
         (Toy(), {"exploration": -1.0}, "exploration=-1.0, optimism=0.5 and n_neighbours=1 must not be negative"),
         (Toy(), {"pool": 0}, "pool=0 must be greater than 0"),
         (Unimaginable(), {}, "this environment cannot be imagined: it has no method imagined"),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 
 from rlnas.controllers import PPO, RecurrentPPO, Reinforce
 from rlnas.controllers.memory import LOSSES, Drawn, Memory, MemorySettings, Remembered, rollout_episodes
@@ -14,6 +15,17 @@ from rlnas.layout import STOP
 from tests.controllers.toy import Toy, quiet
 
 LEARNERS: list[type[PPO] | type[Reinforce]] = [PPO, Reinforce]
+
+
+class Interrupt(BaseCallback):
+    """Ends training half-way, between two updates."""
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= 60:
+            raise KeyboardInterrupt
 
 
 def episode(actions: list[int], reward: float) -> Remembered:
@@ -111,15 +123,51 @@ def test_without_memory_nothing_is_different_and_with_it_something_is() -> None:
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-def test_a_checkpoint_holds_the_memory(learner: type[PPO] | type[Reinforce], tmp_path: Path) -> None:
+def test_in_its_last_part_training_settles_on_the_best(learner: type[PPO] | type[Reinforce]) -> None:
+    def last(**memory: Any) -> tuple[float, float]:
+        """Mean of the last rewards, and the best."""
+        env = Toy(n_envs=10)
+        controller = quiet(learner(env, seed=0, ent_coef=1.0, memory={"ent_coef": 1.0, **memory}))
+        controller.learn(1200)
+        rewards = [reward for _, reward in env.played]
+        assert controller.ent_coef == 1.0  # type: ignore[attr-defined]
+        return float(np.mean(rewards[-40:])), max(rewards)
+
+    settled, best = last(exploit_after=0.5, exploit_size=1)
+    wandering, _ = last()
+    assert settled > 0.95 * best and settled > wandering + 0.15
+
+
+def test_training_settles_after_the_given_share() -> None:
+    controller = quiet(PPO(Toy(), seed=0, ent_coef=0.5, memory={"exploit_after": 0.5}))
+    assert isinstance(controller, PPO)
+    weights = []
+    learned = controller.learn_from_memory
+
+    def noted() -> None:
+        weights.append(controller.present_ent_coef)
+        learned()
+
+    controller.learn_from_memory = noted  # type: ignore[method-assign]
+    controller.learn(120)
+    assert len(weights) >= 4
+    assert set(weights[: len(weights) // 2 - 1]) == {0.5} and set(weights[len(weights) // 2 :]) == {0.0}
+
+
+@pytest.mark.parametrize("further", [{}, {"exploit_after": 0.4, "exploit_size": 2, "exploit_n_steps": 3}])
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_a_checkpoint_holds_the_memory(
+    learner: type[PPO] | type[Reinforce], further: dict[str, Any], tmp_path: Path
+) -> None:
     def settings() -> dict[str, Any]:
-        return {"kind": "imitation", "size": 5, "batch_size": 3}
+        return {"kind": "imitation", "size": 5, "batch_size": 3, **further}
 
     whole = Toy(noise=0.1)
     quiet(learner(whole, seed=3, memory=settings())).learn(120)
     first, second = Toy(noise=0.1), Toy(noise=0.1)
     controller = quiet(learner(first, seed=3, memory=settings()))
-    controller.learn(60)
+    with pytest.raises(KeyboardInterrupt):
+        controller.learn(120, callback=Interrupt())
     controller.save(tmp_path)
     again = quiet(learner.load(tmp_path, second))
     again.learn(60, reset_num_timesteps=False)
@@ -165,6 +213,8 @@ def test_forced_steps_are_not_remembered() -> None:
         ({"size": 0}, "size=0 must be greater than 0"),
         ({"sise": 3}, "unknown argument of memory: 'sise'. Did you mean 'size'"),
         ({"coef": "much"}, "coef='much' of memory has the wrong type"),
+        ({"exploit_after": 1.0}, "exploit_after=1.0 of memory must be at least 0 and less than 1"),
+        ({"exploit_size": 0}, "exploit_size=0 must be greater than 0"),
     ],
 )
 def test_bad_settings_get_one_clear_line(settings: dict[str, Any], match: str) -> None:
