@@ -41,7 +41,7 @@ def start():
 @pytest.fixture(scope="module")
 def executor():
     """Two actors on a cluster of this machine."""
-    made = RayExecutor(2, limits=JobLimits(time_limit_s=3.0))
+    made = RayExecutor(2, limits=JobLimits(time_limit_s=8.0))
     yield made
     made.close()
 
@@ -84,7 +84,7 @@ def test_failures_crashes_and_hangs_become_rows_and_the_rest_goes_on(tmp_path, t
         None,
         "worker died",
         None,
-        "took longer than 3 s",
+        "took longer than 8 s",
         "ValueError: something went wrong",
         "the training loss is not finite",
         "out of memory: MemoryError",
