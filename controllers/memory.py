@@ -117,7 +117,7 @@ class MemorySettings:
     coef: float = 0.5
     ent_coef: float = 0.01
     exploit_after: float | None = None
-    exploit_size: int = 3
+    exploit_size: int = 1
     exploit_n_steps: int = 8
 
     def __init__(
@@ -130,7 +130,7 @@ class MemorySettings:
         coef: float = 0.5,
         ent_coef: float = 0.01,
         exploit_after: float | None = None,
-        exploit_size: int = 3,
+        exploit_size: int = 1,
         exploit_n_steps: int = 8,
     ) -> None:
         if kind not in LOSSES:
