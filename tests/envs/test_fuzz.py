@@ -209,11 +209,11 @@ GROWTH = 1.01
 
 
 @pytest.mark.slow
-def test_100_000_random_steps_over_all_spaces(tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    for number, case in enumerate(CASES.values()):
-        store = {"store": tmp_path / f"{number}.sqlite"} if case.tensors else {}
-        play(case.make(**store), STEPS // len(CASES) + 1, rng)
+@pytest.mark.parametrize("name", CASES)
+def test_100_000_random_steps_over_all_spaces(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    store = {"store": tmp_path / "store.sqlite"} if case.tensors else {}
+    play(case.make(**store), STEPS // len(CASES) + 1, np.random.default_rng(5))
 
 
 def resident_bytes() -> int:
