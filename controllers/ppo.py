@@ -130,8 +130,10 @@ class PPO(Remembering, stable_baselines3.PPO):
         if self.rank:
             self._pay_by_rank()
         usual, self.ent_coef = self.ent_coef, self.present_ent_coef
-        super().train()
-        self.ent_coef = usual
+        try:
+            super().train()
+        finally:
+            self.ent_coef = usual
         self.learn_from_memory()
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:
