@@ -64,8 +64,8 @@ class BuildEnv(EpisodeEnv):
 
     ## Rewards
     0 until the end, then what the reward says of the network, relative to the reference network; or the score of what
-    is chosen. What breaks a limit or leaves a decision open, which only illegal actions can bring about, gets the
-    reward of a failure; of a table 0, or the lowest score if that is negative.
+    is chosen. With `step_reward` every step is paid. What breaks a limit or leaves a decision open, which only illegal
+    actions can bring about, gets the reward of a failure; of a table 0, or the lowest score if that is negative.
 
     ## Starting State
     In the form `"build"` nothing is decided; in the form `"edit"` the choices of `start`, or the reference network's.

@@ -35,7 +35,8 @@ class NASBench201Env(EpisodeEnv):
 
     ## Rewards
     0 until the end, then the validation accuracy after 12 epochs, in [0, 1], or the reward that `reward` names; 0, or
-    the lowest reward if that is below, if illegal actions left the cell unfinished or outside a limit.
+    the lowest reward if that is below, if illegal actions left the cell unfinished or outside a limit. With
+    `step_reward` every step is paid.
 
     ## Starting State
     In the form `"build"` nothing is decided; in the form `"edit"` all edges skip, unless `start` says otherwise.

@@ -47,6 +47,8 @@ def make_nas_bench_201(
     form: str = "build",
     start: Mapping[str, Choice] | None = None,
     max_steps: int | None = None,
+    step_reward: str = "end",
+    discount: float | None = None,
 ) -> TableProblem:
     """NAS-Bench-201 as a problem: six decisions, one for each edge of the cell.
 
@@ -71,8 +73,12 @@ def make_nas_bench_201(
         reference: Operation on each edge of the cell that the reward refers to; by default all convolve by 3x3.
         form: ``"build"`` or ``"edit"``.
         start: Operation on each edge that the form ``"edit"`` begins with, by the edges' names ``0->1`` and so on; by
-            default all skip.
+            default all skip. In the form ``"build"`` where every step is paid: what counts for edges still open.
         max_steps: Changes in an episode of the form ``"edit"``; 6 by default.
+        step_reward: When an episode is paid, as for `TableProblem`: at the ``"end"``; or at every step too, by the
+            ``"cost"`` that the reward counts, with the accuracy of ``reference``, or for what is met on the way, which
+            is ``"evaluated"`` then.
+        discount: That of the learner, with another ``step_reward`` than ``"end"``; 1 by default.
 
     Raises:
         ConfigError: If a name or a limit is not known, the reward cannot be had, or no path is given.
@@ -107,7 +113,7 @@ def make_nas_bench_201(
             limit = _limit(name, setting, columns[own])
             allowed &= columns[own] >= limit if name.startswith("min") else columns[own] <= limit
             words.append(f"{own} {'>=' if name.startswith('min') else '<='} {limit:.6g}")
-    scores = accuracy
+    scores, cost_scores = accuracy, None
     if reward is not None:
         cell = table.space.from_choices(reference or {d.name: REFERENCE for d in table.space.decisions})
         cost = "macs" if cost is None else cost
@@ -115,8 +121,16 @@ def make_nas_bench_201(
             lacks = "needs the device" if cost == "latency_ms" else f"{table.source} does not know it for {dataset}"
             raise ConfigError(f"the reward {reward!r} of {cost}: {lacks}")
         given = {"cost": cost, "target": target, "target_ms": target_ms, "options": reward_options}
-        scores = _rewards(reward, columns, refer_to=table.space.number(cell), given=given)
+        refer_to = table.space.number(cell)
+        scores = _rewards(reward, columns, refer_to=refer_to, given=given)
+        if step_reward == "cost":
+            alike = columns | {"accuracy": np.full_like(accuracy, accuracy[refer_to])}
+            cost_scores = _rewards(reward, alike, refer_to=refer_to, given=given)
     else:
+        if step_reward == "cost":
+            raise ConfigError(
+                "step_reward='cost' pays what a reward says of a cost; name one, such as reward='tangent'"
+            )
         idle = {
             "cost": cost,
             "target": target,
@@ -130,7 +144,7 @@ def make_nas_bench_201(
     hidden = {}
     if f"{dataset}_test_ep{TEST_EPOCHS}" in table.columns:
         hidden["test_accuracy"] = table.accuracy(dataset, "test", epochs=TEST_EPOCHS)
-    if form == "edit" and start is None:
+    if start is None and (form == "edit" or step_reward != "end"):
         start = {decision.name: START for decision in table.space.decisions}
     return TableProblem(
         table.space,
@@ -142,6 +156,9 @@ def make_nas_bench_201(
         max_steps=max_steps,
         columns=columns,
         hidden=hidden,
+        step_reward=step_reward,
+        cost_scores=cost_scores,
+        discount=discount,
     )
 
 

@@ -15,13 +15,19 @@ from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlnas.errors import ConfigError, unknown_name
 from rlnas.evaluation import Metrics, Service
 from rlnas.graph import Graph
 from rlnas.latency import is_deterministic
 
 if TYPE_CHECKING:
+    from rlnas.envs.decision_episodes import BuildEpisode, EditEpisode
     from rlnas.envs.network_problem import NetworkProblem
+    from rlnas.envs.table_problem import TableProblem
+    from rlnas.spaces import Assignment
 
 STEP_REWARDS: Final = ("end", "cost", "evaluated")
 """When an episode is paid: at its end; or at every step too, by its network's cost or by its evaluation."""
@@ -145,11 +151,49 @@ class EvaluatedPotential:
         return [known[pair[0]] - known[pair[1]] if pair else 0.0 for pair in found]
 
 
-def make_shaping(problem: NetworkProblem, step_reward: str, discount: float | None) -> Shaping | None:
-    """The shaping of that name, None for ``"end"``.
+class TablePotential:
+    """What a table would pay if the episode ended here, decisions that are still open being as at the start.
+
+    Args:
+        problem: The table.
+        values: What it would pay for each assignment that meets the limits, an array over the space.
+        start: That start.
+        queries: True if a value is what the search looks for, so that looking at it counts as a query.
+        discount: That of the learner.
+    """
+
+    def __init__(
+        self,
+        problem: TableProblem,
+        values: NDArray[np.float64],
+        start: Assignment,
+        *,
+        queries: bool,
+        discount: float,
+    ) -> None:
+        self.problem, self.values, self.start, self.queries, self.discount = problem, values, start, queries, discount
+
+    def potentials(self, episodes: Sequence[BuildEpisode | EditEpisode], *, seed: int) -> list[float]:
+        """See `Shaping`."""
+        begin = self._worth(self.start)
+        wholes = [(*e.assignment, *self.start[len(e.assignment) :]) for e in episodes]
+        return [self._worth(whole) - begin for whole in wholes]
+
+    def _worth(self, whole: Assignment) -> float:
+        problem = self.problem
+        if not problem.feasible.meets(whole):
+            return problem.failure_reward
+        if self.queries:
+            problem.queried.add(problem.space.number(whole))
+        value = float(self.values[whole])
+        return problem.failure_reward if np.isnan(value) else value
+
+
+def discount_of(step_reward: str, discount: float | None) -> float | None:
+    """The discount of potentials, 1 by default; None where only the end is paid.
 
     Raises:
-        ConfigError: If it is not known, or does not go with the discount or the problem.
+        ConfigError: If ``step_reward`` is not known, or does not go with the discount.
     """
     if step_reward not in STEP_REWARDS:
         raise ConfigError(unknown_name("step_reward", step_reward, STEP_REWARDS))
@@ -160,5 +204,17 @@ def make_shaping(problem: NetworkProblem, step_reward: str, discount: float | No
     discount = 1.0 if discount is None else discount
     if not 0 < discount <= 1:
         raise ConfigError(f"discount={discount!r} must be above 0 and at most 1: that of the learner")
+    return discount
+
+
+def make_shaping(problem: NetworkProblem, step_reward: str, discount: float | None) -> Shaping | None:
+    """The shaping of that name, None for ``"end"``.
+
+    Raises:
+        ConfigError: If it is not known, or does not go with the discount or the problem.
+    """
+    discount = discount_of(step_reward, discount)
+    if discount is None:
+        return None
     kind = CostPotential if step_reward == "cost" else EvaluatedPotential
     return kind(problem, discount=discount)

@@ -34,7 +34,10 @@ def given_or_made(problem: P | None, make: Callable[..., P], settings: dict[str,
     if problem is None:
         return make(**settings)
     if settings:
-        raise SpaceError(f"give either a problem or its settings, not both: {', '.join(settings)}")
+        raise SpaceError(
+            f"give either a problem or its settings, not both: {', '.join(settings)} (a problem goes with the ids "
+            "rlnas/Morph-v0, rlnas/Build-v0 and rlnas/NASBench201-v0; the others are settings of these)"
+        )
     return problem
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rlnas.envs.decision_episodes import BuildEpisode, EditEpisode, Rules
 from rlnas.envs.protocols import Late, Outcome
+from rlnas.envs.shaping import Shaping, TablePotential, discount_of
 from rlnas.errors import ConfigError, SpaceError, unknown_name
 from rlnas.layout import Layout
 from rlnas.rewards import COSTS
@@ -31,10 +32,16 @@ class TableProblem:
         form: ``"build"`` takes one decision after the other, ``"edit"`` changes some of those of ``start``.
         allowed: True for the assignments that meet the limits; by default all do.
         limits: Those limits in words.
-        start: Choices that episodes of the form ``"edit"`` begin with, by decision; by default the first of each.
+        start: Choices that episodes of the form ``"edit"`` begin with, by decision; by default the first of each. In
+            the form ``"build"`` where every step is paid: what counts for decisions that are still open.
         max_steps: Changes in such an episode; by default as many as there are decisions.
         columns: What else is known of each assignment, such as ``accuracy`` or ``latency_ms``: goes into records.
         hidden: What only those may know who judge a search in the end, such as test accuracy: goes nowhere.
+        step_reward: When an episode is paid, one of `rlnas.envs.shaping.STEP_REWARDS`: at its ``"end"``; or at every
+            step too, by ``"cost"`` as ``cost_scores`` say, or by the scores of all that is met, which are looked up
+            then, as if it were ``"evaluated"``. Returns stay what they are.
+        cost_scores: What each assignment is worth by its cost alone, an array like ``scores``, for ``"cost"``.
+        discount: That of the learner, with another ``step_reward`` than ``"end"``; 1 by default.
 
     Attributes:
         rules: What may be done in an episode.
@@ -42,9 +49,10 @@ class TableProblem:
         columns: The columns, arrays over the space.
         hidden: The hidden columns, arrays over the space.
         queried: Numbers of the assignments that were looked up.
+        shaping: What steps are paid beside the end; None if only the end is.
 
     Raises:
-        ConfigError: If the form is not known, or ``start`` or ``max_steps`` is given where it does nothing.
+        ConfigError: If a name is not known, or an argument is missing, or given where it does nothing.
         LimitError: If nothing meets the limits, or not within ``max_steps`` changes of the start.
         SpaceError: If an array or the start does not fit the space.
     """
@@ -61,11 +69,17 @@ class TableProblem:
         max_steps: int | None = None,
         columns: Mapping[str, ArrayLike] | None = None,
         hidden: Mapping[str, ArrayLike] | None = None,
+        step_reward: str = "end",
+        cost_scores: ArrayLike | None = None,
+        discount: float | None = None,
     ) -> None:
         if form not in FORMS:
             raise ConfigError(unknown_name("form", form, FORMS))
-        if form == "build" and (start is not None or max_steps is not None):
+        discount = discount_of(step_reward, discount)
+        if form == "build" and (max_steps is not None or (start is not None and discount is None)):
             raise ConfigError("start and max_steps are for form='edit'; form='build' takes every decision once")
+        if (cost_scores is not None) != (step_reward == "cost"):
+            raise ConfigError("cost_scores and step_reward='cost' go together: what is worth what by its cost alone")
         if max_steps is not None and max_steps < 1:
             raise ConfigError(f"max_steps={max_steps}; an episode needs at least 1 change")
         self.form = form
@@ -75,9 +89,16 @@ class TableProblem:
         self.columns = {name: space.array(values, what=name) for name, values in (columns or {}).items()}
         self.hidden = {name: space.array(values, what=name) for name, values in (hidden or {}).items()}
         self.limits = limits
-        begin = () if form == "build" else (0,) * len(space) if start is None else space.from_choices(start)
-        self.rules = Rules(Feasible(space, allowed), len(space) if max_steps is None else max_steps, begin)
+        begin = (0,) * len(space) if start is None else space.from_choices(start)
+        steps = len(space) if max_steps is None else max_steps
+        self.rules = Rules(Feasible(space, allowed), steps, () if form == "build" else begin)
         self.queried: set[int] = set()
+        self.shaping: Shaping | None = None
+        if discount is not None:
+            values = self.scores
+            if cost_scores is not None:
+                values = space.array(np.asarray(cost_scores, dtype=np.float64), what="cost_scores")
+            self.shaping = TablePotential(self, values, begin, queries=cost_scores is None, discount=discount)
 
     @property
     def space(self) -> DecisionSpace:

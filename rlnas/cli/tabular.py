@@ -19,7 +19,7 @@ from rlnas.cli.budget import within
 from rlnas.cli.config import SearchSettings
 from rlnas.cli.progress import SearchProgress
 from rlnas.cli.running import new_run, searches_of, tracked
-from rlnas.cli.stages import make_searcher, play_stage
+from rlnas.cli.stages import controller_arguments, make_searcher, play_stage
 from rlnas.cli.tabular_report import Answer, write_report
 from rlnas.envs import EpisodeVecEnv, TableProblem, make_nas_bench_201
 from rlnas.errors import ConfigError, unknown_name
@@ -83,6 +83,8 @@ def make_table(settings: SearchSettings) -> TableProblem:
     for option in options:
         if option not in known or option == "path":
             raise ConfigError(unknown_name(f"option of task {name}:", option, set(known) - {"path"}))
+    if options.get("step_reward", "end") != "end":
+        options = {"discount": controller_arguments(settings).get("gamma")} | options
     return TABLES[name](settings.task.path, **options)
 
 

@@ -104,6 +104,17 @@ def test_a_search_paid_for_costs_too_is_judged_by_its_reward(inside: Inside, ben
     assert best["regret"] is None and best["test_accuracy"] > 0
 
 
+def test_steps_may_be_paid_and_the_learner_says_by_which_discount(inside: Inside, bench: Path) -> None:
+    plain = {"task": {"name": "nas_bench_201", "path": str(bench), "options": {"step_reward": "evaluated"}}}
+    problem = make_table(settings_from_dict(plain | {"controller": {"name": "ppo", "arguments": {"gamma": 0.9}}}))
+    assert problem.shaping is not None and problem.shaping.discount == 0.9
+    words = ("--task.path=nasbench201.npz", "--task.options={step_reward: evaluated}", "--evaluations=12", *QUIET)
+    inside("train", "--config", CONFIG, *words)
+    logged = read_evaluations(Path("runs/nas_bench_201-001/events.jsonl"), "controller")
+    assert len(logged) >= 12 and all(e["reward"] == e["accuracy"] for e in logged)  # records say what the end is worth
+    assert "metrics equal" in inside("validate", "runs/nas_bench_201-001")
+
+
 def test_answers_are_the_best_by_validation_with_what_they_miss(bench: Path) -> None:
     problem = make_table(settings_from_dict({"task": {"name": "nas_bench_201", "path": str(bench)}}))
     numbers = np.argsort(problem.scores, axis=None)[[5, -3, 100]]

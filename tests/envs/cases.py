@@ -152,6 +152,7 @@ CASES: dict[str, Case] = {
     "penalty": morph(max_params="1.3x", enforce="penalty"),
     "table": given(BUILD, table),
     "table, edited": given(BUILD, edited_table),
+    "table, paid at every step": given(BUILD, lambda: table(step_reward="evaluated", discount=0.9)),
     "table, far start": given(BUILD, lambda: far_start()[0]),
     "chain": made("chain", max_macs="3x"),
     "chain, edited": made("chain", form="edit", max_macs="60%"),

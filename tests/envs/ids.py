@@ -47,6 +47,10 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
         "rlnas/Build-v0",
         {"space": SPACE, "scores": LATENCY["accuracy"], "allowed": LATENCY["latency_ms"] < 1.3},
     ),
+    "a table that pays every step": (
+        "rlnas/Build-v0",
+        {"space": SPACE, "scores": LATENCY["accuracy"], "step_reward": "evaluated"},
+    ),
     "edits of a cell": (
         "rlnas/NASBench201-v0",
         {"path": TABLE, "form": "edit", "max_steps": 2, "start": nas_bench_201_space().choices((3,) * 6)},
