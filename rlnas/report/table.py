@@ -44,14 +44,23 @@ class Row:
 
 
 def rich_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
-    """Table for a terminal: a column a network, so that long lists of edits have room."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    """Table for a terminal: a column a network; the edits that led to each stand below, where they have room."""
+    edits = [f"{row.name}: {', '.join(row.operators) or 'no edits'}" for row in rows]
+    table = Table(
+        title=title,
+        caption=escape("\n".join(edits)),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        caption_style="none",
+        pad_edge=False,
+    )
     table.add_column("", no_wrap=True)
     for row in rows:
         table.add_column(escape(row.name), justify="right", overflow="fold")
     for label, cell in _lines(rows):
         table.add_row(escape(label), *(escape(cell(row)) for row in rows))
-    table.add_row("edits", *(escape("\n".join(row.operators)) or "none" for row in rows))
     return table
 
 

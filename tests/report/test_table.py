@@ -31,7 +31,7 @@ def test_plain_table_holds_every_number() -> None:
     words = (
         *("What was found", "start", "ppo", "94.52 ± 0.40 %", "97.00 %", "95.72 %", "[93.2, 97.3]"),
         *("1,234", "4,321", "56,789", "98,765", "0.2", "[0.1954, 0.2046]", "0.3123"),
-        *("none", "widen(conv1, 2.0)", "residual(conv3, 3)"),
+        *("start: no edits", "ppo: widen(conv1, 2.0), residual(conv3, 3)"),
     )
     for word in words:
         assert word in text, word
@@ -41,7 +41,9 @@ def test_plain_table_holds_every_number() -> None:
 
 def test_plain_table_fits_a_narrow_terminal() -> None:
     many = [START, WINNER, WINNER, START]
-    assert all(len(line) <= 80 for line in plain_table(many, width=80).splitlines())
+    text = plain_table(many, width=80)
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert " ".join(text.split()).count("ppo: widen(conv1, 2.0), residual(conv3, 3)") == 2  # lines break between words
 
 
 def test_reward_line() -> None:
