@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,10 @@ def make_problem(
         if isinstance(start, Mapping):
             raise ConfigError("start is here a network, not choices; name a space of decisions: space='chain'")
         given = _start(start, task)
+        known = {*signature(make_problem).parameters, *signature(make_space).parameters}
+        for name in space:
+            if name not in known:
+                raise ConfigError(unknown_name("setting", name, known))
         chosen = make_space(task, start=given.graph if isinstance(given, Network) else given, **space)
         begin, seed_of_start = given if isinstance(given, Network) else chosen.start, seed
     reward_of = partial(

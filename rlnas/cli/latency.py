@@ -53,6 +53,8 @@ def latency(words: Sequence[str]) -> int:
     if command in ("-h", "--help"):
         print(USAGE, end="")
         return 0
+    if not command:
+        raise ConfigError(f"rlnas latency needs a command: {', '.join(COMMANDS)} (rlnas latency --help tells more)")
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

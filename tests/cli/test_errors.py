@@ -112,6 +112,15 @@ def test_corrupt_data_names_the_file(folder: Path, capsys: pytest.CaptureFixture
     assert "ubyte.gz" in line
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("contoller.name", "controller.name"), ("reward.nam", "reward.name"), ("epochs", "final.epochs")],
+)
+def test_the_nearest_setting_is_named(given: str, meant: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = fails(["train", f"--{given}=1"], folder, capsys)
+    assert f"unknown setting '{given}': did you mean '{meant}'?" in line
+
+
 def test_existing_run_directory_is_never_overwritten(folder: Path) -> None:
     (folder / "runs" / "mine").mkdir(parents=True)
     (folder / "runs" / "mine" / "precious").write_text("mine")

@@ -45,7 +45,7 @@ def test_measuring_as_json(inside: Inside) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "unknown command 'latency'; known: measure, build-table, fit"),
+        ([], "rlnas latency needs a command: measure"),
         (["mesure"], "did you mean measure?"),
         (["measure", "net.py:Net", *IMAGE, "--meter", "tabel"], "unknown meter 'tabel'. Did you mean 'table'?"),
         (["measure", "net.py:Net", *IMAGE, "--meter", "table"], "the meter table needs the setting table"),

@@ -93,3 +93,8 @@ def test_what_does_not_fit_is_refused_at_once(start: Any, error: type[Exception]
     with pytest.raises(error) as caught:
         make_problem("digits", start=start)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_setting_that_is_not_known() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'epoch'\. Did you mean 'epochs'"):
+        make_problem(epoch=1)
