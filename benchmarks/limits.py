@@ -23,6 +23,7 @@ probability, STOP included. What is printed:
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def networks() -> dict[str, Graph]:
 @lru_cache(maxsize=100_000)
 def predict(graph: Graph) -> float:
     """Latency of an architecture in milliseconds, as a roofline would have it."""
-    outputs = sum(int(np.prod(shape)) for shape in graph.shapes.values())
+    outputs = sum(math.prod(shape) for shape in graph.shapes.values())
     return 2e-3 * len(graph) + 1e-9 * graph.macs + 4e-9 * outputs
 
 

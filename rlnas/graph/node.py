@@ -13,6 +13,9 @@ from rlnas.errors import GraphError
 Value = int | float | bool | str | tuple[int, ...]
 Shape = tuple[int, ...]
 
+_SINGLE, _SEVERAL = (bool, int, float, str), (list, tuple)
+"""Made once: unions of types take longer to make than to check, and nodes are made by the million."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -85,8 +88,8 @@ class Node:
 
 
 def _freeze(value: Any) -> Value:
-    if isinstance(value, list | tuple) and all(type(v) is int for v in value):
-        return tuple(value)
-    if isinstance(value, bool | int | float | str):
+    if isinstance(value, _SINGLE):
         return value
+    if isinstance(value, _SEVERAL) and all(type(v) is int for v in value):
+        return tuple(value)
     raise GraphError(f"attribute value {value!r} is not a number, a string or a list of integers")
