@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -273,9 +274,13 @@ def test_ctrl_c_reaches_the_main_process_only(tmp_path):
         text=True,
         start_new_session=True,
     )
-    assert process.stdout.readline().startswith("done")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    _, errors = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline().startswith("done")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        _, errors = process.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
     with Store(tmp_path / "store.sqlite", read_only=True) as store:
         assert 1 <= store.count() <= killed.FINISHING
