@@ -1,6 +1,6 @@
 """Does the mask keep limits of all kinds, and does it leave something to do?
 
-    python benchmarks/limits.py [--episodes 10000] [--cases 250] [--max-steps 6] [--seed 0]
+    python benchmarks/limits.py [--episodes 10000] [--cases 250] [--max-steps 6] [--seed 0] [--jobs 1]
 
 Protocol. Random limits, `cases` of them, half on `conv_stages` for 8x8 images, half on the residual network ResNet-8
 (CIFAR form, imported from PyTorch) for 32x32 images. To draw limits, a network is made by a random number of random
@@ -24,8 +24,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -145,16 +147,35 @@ def one_case(free: MorphSpace, episodes: int, generator: np.random.Generator) ->
     return count
 
 
-def measure(
-    start: Graph, *, cases: int, episodes: int, max_steps: int, seed: int, progress: Callable[[str], None] = print
-) -> Count:
-    """All cases of one start network."""
+def numbered_case(start: Graph, max_steps: int, episodes: int, seed: int, case: int) -> Count:
+    """One case by its number."""
+    torch.set_num_threads(1)
     free = MorphSpace(start, DEFAULT_VARIANTS, max_steps=max_steps, max_nodes=len(start) + 5 * max_steps)
+    return one_case(free, episodes, np.random.default_rng([seed, case]))
+
+
+def measure(
+    start: Graph,
+    *,
+    cases: int,
+    episodes: int,
+    max_steps: int,
+    seed: int,
+    jobs: int = 1,
+    progress: Callable[[str], None] = print,
+) -> Count:
+    """All cases of one start network, the same whatever the number of processes."""
+    play_case = partial(numbered_case, start, max_steps, -(-episodes // cases), seed)
     total, begun = Count(), time.time()
-    for case in range(cases):
-        total += one_case(free, -(-episodes // cases), np.random.default_rng([seed, case]))
-        if (case + 1) % 25 == 0:
-            progress(f"  {case + 1} cases, {time.time() - begun:.0f} s: {total}")
+    with ExitStack() as stack:
+        counts: Iterable[Count] = map(play_case, range(cases))
+        if jobs > 1:
+            pool = stack.enter_context(multiprocessing.get_context("spawn").Pool(jobs))
+            counts = pool.imap_unordered(play_case, range(cases))
+        for done, count in enumerate(counts, start=1):
+            total += count
+            if done % 25 == 0:
+                progress(f"  {done} cases, {time.time() - begun:.0f} s: {total}")
     return total
 
 
@@ -170,6 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--cases", type=int, default=250)
     parser.add_argument("--max-steps", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the cases")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     starts = networks()
@@ -181,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             episodes=given.episodes // len(starts),
             max_steps=given.max_steps,
             seed=given.seed,
+            jobs=given.jobs,
             progress=partial(print, flush=True),
         )
         print(f"  refused              {share(count.refused, count.cases)}")
