@@ -150,6 +150,8 @@ class Imagination(SearchController):
         check_arguments(LEARNERS[learner], given, of=f"the learner {learner!r}", reserved=("env", "seed"))
         if (given.get("memory") or {}).get("exploit_after") is not None:
             raise ConfigError("exploit_after is not for a learner of imagination: what it imagines has no last part")
+        if given.get("without_replacement"):
+            raise ConfigError("without_replacement is not for a learner of imagination, which evaluates nothing twice")
         reserved = ("observation_space", "action_space", "lr_schedule", "use_sde", "critic")
         check_arguments(SlotPolicy, given.get("policy_kwargs") or {}, of="policy_kwargs", reserved=reserved)
         self.exploration, self.first, self.pool = exploration, first, pool

@@ -1,4 +1,4 @@
-"""A memory of earlier episodes, and the gradient steps that a learner takes on it after an update."""
+"""A memory of earlier episodes, and what can be learned from it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Any, Final, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.policies import ActorCriticPolicy
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlnas.controllers.arguments import check_arguments
-from rlnas.controllers.base import Controller, check_positive
-from rlnas.controllers.buffer import ChoiceBuffer
+from rlnas.controllers.base import check_positive
 from rlnas.errors import ConfigError, unknown_name
 
 
@@ -225,134 +222,3 @@ class Memory:
             }
             episode = Remembered(observations, part["actions"], part["log_probs"], reward)
             self._episodes[episode.actions.tobytes()] = episode
-
-
-class Remembering(Controller):
-    """Mixin of learners with a `ChoiceBuffer` that may have a memory of earlier episodes.
-
-    Attributes:
-        memory: What is remembered; None without one.
-    """
-
-    memory: Memory | None = None
-    policy: ActorCriticPolicy
-    rollout_buffer: RolloutBuffer
-    max_grad_norm: float
-    ent_coef: float
-    _current_progress_remaining: float
-
-    @property
-    def exploiting(self) -> bool:
-        """True in the last part of training, where only the best episodes of the memory count."""
-        after = None if self.memory is None else self.memory.settings.exploit_after
-        return after is not None and 1.0 - self._current_progress_remaining >= after
-
-    @property
-    def present_ent_coef(self) -> float:
-        """What the entropy of the policy is weighted with now."""
-        return 0.0 if self.exploiting else self.ent_coef
-
-    def remember(self) -> None:
-        """Take in the rollout's episodes, before an update."""
-        if self.memory is not None:
-            assert isinstance(self.rollout_buffer, ChoiceBuffer)
-            self.memory.add(rollout_episodes(self.rollout_buffer))
-
-    def learn_from_memory(self) -> None:
-        """Take gradient steps on remembered episodes, after an update."""
-        if self.memory is None or not len(self.memory):
-            return
-        settings, episodes = self.memory.settings, self.memory.episodes
-        self.policy.set_training_mode(True)
-        losses = []
-        n_steps = settings.n_steps
-        if self.exploiting:
-            n_steps = settings.exploit_n_steps
-            episodes = sorted(episodes, key=lambda episode: -episode.reward)[: settings.exploit_size]
-        for _ in range(n_steps):
-            drawn = self._draw(episodes)
-            if self.exploiting:
-                loss = queue_loss(drawn)
-            else:
-                loss = settings.coef * LOSSES[settings.kind](drawn) - settings.ent_coef * drawn.entropy.mean()
-            self.policy.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-            self.policy.optimizer.step()
-            losses.append(loss.item())
-        self.logger.record("train/memory_loss", float(np.mean(losses)))
-        self.logger.record("train/memory_best", max(episode.reward for episode in self.memory.episodes))
-
-    def expected_rewards(self, values: Tensor) -> Tensor:
-        """What an episode's reward is compared with at each step.
-
-        Args:
-            values: The policy's values there, shape (S,).
-        """
-        return values
-
-    def start_changed(self) -> None:
-        """Forget episodes of the former start network."""
-        super().start_changed()
-        if self.memory is not None:
-            self.memory.clear()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The memory."""
-        return {} if self.memory is None else self.memory.tensors()
-
-    def restore_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up the memory."""
-        if self.memory is not None:
-            self.memory.restore(tensors)
-
-    def _draw(self, episodes: Sequence[Remembered]) -> Drawn:
-        """Some of the episodes, under the present policy."""
-        assert self.memory is not None
-        wanted = self.memory.settings.batch_size or len(episodes)
-        chosen = [episodes[i] for i in np.random.permutation(len(episodes))[:wanted]]
-        rewards = np.array([episode.reward for episode in episodes])
-        steps = [len(episode.actions) for episode in chosen]
-        observations = {
-            name: torch.as_tensor(np.concatenate([episode.observations[name] for episode in chosen]))
-            for name in chosen[0].observations
-        }
-        actions = torch.as_tensor(np.concatenate([episode.actions for episode in chosen]))
-        values, log_prob, entropy = self.policy.evaluate_actions(observations, actions)
-        assert entropy is not None
-        earned = torch.tensor(np.repeat([episode.reward for episode in chosen], steps), dtype=torch.float32)
-        deviation = max(float(rewards.std()), 1e-6)
-        return Drawn(
-            log_prob,
-            torch.as_tensor(np.concatenate([episode.log_probs for episode in chosen])),
-            entropy,
-            (earned - self.expected_rewards(values.detach().flatten())) / deviation,
-            len(chosen),
-        )
-
-
-def rollout_episodes(buffer: ChoiceBuffer) -> list[Remembered]:
-    """Whole episodes of a full rollout whose rewards are there, and those that enter from earlier rollouts.
-
-    Steps with a single legal action are left out, and so are episodes without a choice.
-    """
-    there, _ = buffer.episode_rewards
-    begins = np.flatnonzero(buffer.episode_starts[:, 0])
-    ends = [*begins[1:], buffer.buffer_size]
-    found = []
-    for begin, end in zip(begins, ends, strict=True):
-        for i in range(buffer.n_envs):
-            if there[begin, i]:
-                entries = {name: entry[begin:end, i] for name, entry in buffer.observations.items()}
-                reward = float(buffer.rewards[begin:end, i].sum())
-                found.append((entries, buffer.actions[begin:end, i], buffer.log_probs[begin:end, i], reward))
-    for steps in buffer.entering:
-        found.append((steps.observations, steps.actions, steps.log_probs, steps.reward))
-    made = []
-    for observations, actions, log_probs, reward in found:
-        choices = np.flatnonzero(observations["action_mask"].sum(axis=-1) > 1)
-        if len(choices):
-            chosen = {name: entry[choices].copy() for name, entry in observations.items()}
-            flat = actions.reshape(len(actions), -1)[choices, 0].astype(np.int64)
-            made.append(Remembered(chosen, flat, log_probs[choices].astype(np.float32), reward))
-    return made

@@ -14,8 +14,10 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlnas.controllers.base import check_lock_step, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
-from rlnas.controllers.memory import Memory, MemorySettings, Remembering
+from rlnas.controllers.memory import Memory, MemorySettings
 from rlnas.controllers.policies import SlotPolicy
+from rlnas.controllers.remembering import Remembering
+from rlnas.controllers.without_replacement import EpisodeTree
 from rlnas.errors import ConfigError
 
 
@@ -43,6 +45,8 @@ class PPO(Remembering, stable_baselines3.PPO):
         target_kl: Stop an update early beyond 1.5 times this divergence.
         policy_kwargs: Further arguments of `SlotPolicy`.
         memory: Settings of a memory of earlier episodes; see `MemorySettings`.
+        without_replacement: Play no episode a second time, until ``exploit_after`` of the memory; see
+            `rlnas.controllers.without_replacement`.
         rank: Learn from ranks instead of rewards: from -1 to 1, the share of the last returns that are lower less the
             share that are higher. It does not mind how rewards are scaled, nor a few that are far out.
         history: Past returns that ranks are taken among; those of the first rollout are compared with each other.
@@ -78,6 +82,7 @@ class PPO(Remembering, stable_baselines3.PPO):
         target_kl: float | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         memory: dict[str, Any] | None = None,
+        without_replacement: bool = False,
         rank: bool = False,
         history: int = 100,
     ) -> None:
@@ -95,7 +100,10 @@ class PPO(Remembering, stable_baselines3.PPO):
         settings = MemorySettings.of(memory)
         if settings is not None and self.buffer is not ChoiceBuffer:
             raise ConfigError(f"{self.name} takes no memory of earlier episodes; only ppo and reinforce do")
+        if without_replacement and self.buffer is not ChoiceBuffer:
+            raise ConfigError(f"{self.name} does not play without replacement; only ppo and reinforce do")
         self.memory = None if settings is None else Memory(settings)
+        self.tree = EpisodeTree(episode_steps(env)) if without_replacement else None
         steps = rollout_steps(env, n_steps)
         size = steps * env.num_envs if batch_size is None else batch_size
         with warnings.catch_warnings():

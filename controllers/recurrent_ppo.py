@@ -25,8 +25,8 @@ class RecurrentPPO(PPO):
     Steps with a single legal action are remembered, but nothing is learnt from them. The masks are stored with the
     observations and applied again whenever an action's probability is computed.
 
-    The arguments are those of `PPO` without ``memory``; ``batch_size`` is a multiple of the episode's length, and
-    ``policy_kwargs`` also takes ``memory_size``.
+    The arguments are those of `PPO` without ``memory`` and ``without_replacement``; ``batch_size`` is a multiple of the
+    episode's length, and ``policy_kwargs`` also takes ``memory_size``.
 
     References:
         Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.

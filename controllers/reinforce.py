@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from rlnas.controllers.base import check_lock_step, check_positive, episode_steps, rollout_steps
 from rlnas.controllers.buffer import ChoiceBuffer
-from rlnas.controllers.memory import Memory, MemorySettings, Remembering
+from rlnas.controllers.memory import Memory, MemorySettings
 from rlnas.controllers.policies import SlotPolicy
 from rlnas.controllers.rejection import Correction, rejected
+from rlnas.controllers.remembering import Remembering
+from rlnas.controllers.without_replacement import EpisodeTree
 from rlnas.errors import ConfigError, unknown_name
 
 Returns = NDArray[np.float64]
@@ -59,6 +61,8 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
             enforced by rejection; see `rlnas.controllers.rejection`.
         policy_kwargs: Further arguments of `SlotPolicy`.
         memory: Settings of a memory of earlier episodes; see `MemorySettings`.
+        without_replacement: Play no episode a second time, until ``exploit_after`` of the memory; see
+            `rlnas.controllers.without_replacement`.
 
     Raises:
         ConfigError: If an argument is out of range, or ``n_steps`` is no multiple of the episode's length.
@@ -90,6 +94,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         rejection_samples: int = 64,
         policy_kwargs: dict[str, Any] | None = None,
         memory: dict[str, Any] | None = None,
+        without_replacement: bool = False,
     ) -> None:
         self.arguments = {k: v for k, v in locals().items() if k not in ("self", "env", "__class__")}
         check_positive(
@@ -108,6 +113,13 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         self.memory = None if settings is None else Memory(settings)
         self.max_steps = episode_steps(env)
         self.correction = Correction(env, samples=rejection_samples)
+        if without_replacement:
+            if self.correction.needed:
+                raise ConfigError(
+                    "without_replacement does not go with limits enforced by rejection, whose correction is for "
+                    "independent episodes: use space.enforce=mask"
+                )
+            self.tree = EpisodeTree(self.max_steps)
         self.baseline_decay = baseline_decay
         self.min_deviation = min_deviation
         self.baseline = initial_baseline

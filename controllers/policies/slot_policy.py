@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import torch
@@ -11,6 +12,7 @@ from stable_baselines3.common.distributions import CategoricalDistribution, Dist
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.nn.functional import pad
 
 from rlnas.controllers.policies.attention import AttentionEncoder
@@ -29,6 +31,9 @@ ENCODERS: Final[dict[str, type[NodeEncoder]]] = {
 
 CHOSEN: Final = ("layers", "cell", "bidirectional", "heads")
 """Arguments of the policy that only some encoders take."""
+
+Chooser = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Chooses actions, shape (B,), from observations and the probabilities of all actions, shape (B, A)."""
 
 
 class SlotPolicy(ActorCriticPolicy):
@@ -58,6 +63,10 @@ class SlotPolicy(ActorCriticPolicy):
         critic: False for a policy without a value; ``forward`` then gives zeros.
         adam_eps: Epsilon of Adam.
 
+    Attributes:
+        chooser: With it, ``forward`` takes its actions instead of independent draws; their probabilities stay those of
+            the policy.
+
     Raises:
         ConfigError: If an argument is out of range, or not one of the encoder chosen.
 
@@ -66,6 +75,8 @@ class SlotPolicy(ActorCriticPolicy):
         Bello et al., Neural Combinatorial Optimization with Reinforcement Learning, 2016, arXiv:1611.09940 (tanh
         constant and temperature).
     """
+
+    chooser: Chooser | None = None
 
     def __init__(
         self,
@@ -142,7 +153,11 @@ class SlotPolicy(ActorCriticPolicy):
         """Choose one action for each observation: (actions (B,), values (B, 1), log-probabilities (B,))."""
         embeddings, summary = self._encode(obs)
         distribution = self._distribution(_mask(obs), embeddings, summary)
-        actions = distribution.get_actions(deterministic=deterministic)
+        if self.chooser is None:
+            actions = distribution.get_actions(deterministic=deterministic)
+        else:
+            assert isinstance(obs, dict) and not deterministic
+            actions = self.chooser(obs, _probabilities(distribution))
         return actions, self._value(summary), distribution.log_prob(actions)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -154,6 +169,10 @@ class SlotPolicy(ActorCriticPolicy):
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """The masked distribution over actions; ``predict`` uses it too."""
         return self._distribution(_mask(obs), *self._encode(obs))
+
+    def probabilities(self, obs: PyTorchObs) -> Tensor:
+        """Probabilities of all actions, shape (B, A); 0 where illegal."""
+        return _probabilities(self.get_distribution(obs))
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values, shape (B, 1)."""
@@ -189,6 +208,12 @@ class SlotPolicy(ActorCriticPolicy):
 def _mask(obs: PyTorchObs) -> Tensor:
     assert isinstance(obs, dict)
     return obs["action_mask"].bool()
+
+
+def _probabilities(distribution: Distribution) -> Tensor:
+    assert isinstance(distribution.distribution, Categorical)
+    probabilities: Tensor = distribution.distribution.probs
+    return probabilities
 
 
 def _taken(encoder: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from rlnas.controllers import PPO, RecurrentPPO, Reinforce
-from rlnas.controllers.memory import LOSSES, Drawn, Memory, MemorySettings, Remembered, rollout_episodes
+from rlnas.controllers.memory import LOSSES, Drawn, Memory, MemorySettings, Remembered
+from rlnas.controllers.remembering import rollout_episodes
 from rlnas.errors import ConfigError
 from rlnas.layout import STOP
 from tests.controllers.toy import Toy, quiet

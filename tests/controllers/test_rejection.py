@@ -172,3 +172,9 @@ def test_controllers_that_do_not_correct_refuse(name: str) -> None:
     with pytest.raises(ConfigError, match=r"space.enforce=reject.*reinforce"):
         make_controller(name, env, seed=0, arguments={})
     make_controller("reinforce", env, seed=0, arguments={})
+
+
+def test_rejection_does_not_go_without_replacement() -> None:
+    env = EpisodeVecEnv(fake_problem(max_steps=2, enforce="reject"), n_envs=2)
+    with pytest.raises(ConfigError, match=r"without_replacement does not go with .*space.enforce=mask"):
+        make_controller("reinforce", env, seed=0, arguments={"without_replacement": True})
