@@ -39,7 +39,14 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "random": ("random", {}, 10),
     "evolution": ("evolution", {"population": 20, "sample": 5}, 1),
     "local_search": ("local_search", {"move": "first"}, 1),
-    "reinforce": ("reinforce", {}, 10),
+    "reinforce": (
+        "reinforce",
+        {
+            "memory": {"kind": "queue", "size": 5, "n_steps": 4, "exploit_after": 0.6},
+            "without_replacement": True,
+        },
+        10,
+    ),
     "ppo": (
         "ppo",
         {
@@ -48,8 +55,9 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
             "ent_coef": 0.05,
             "gae_lambda": 0.95,
             "clip_range": 0.3,
-            "policy_kwargs": {"hidden_size": 128, "embedding_size": 128},
-            "memory": {"kind": "imitation", "n_steps": 3, "ent_coef": 0.05, "exploit_after": 0.6},
+            "policy_kwargs": {"hidden_size": 96, "embedding_size": 96},
+            "memory": {"kind": "imitation", "size": 5, "n_steps": 3, "ent_coef": 0.05, "exploit_after": 0.6},
+            "without_replacement": True,
         },
         20,
     ),
