@@ -13,7 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from rlnas.controllers.base import Controller
+from rlnas.controllers.base import Controller, check_lock_step
 from rlnas.controllers.buffer import ChoiceBuffer
 from rlnas.controllers.memory import LOSSES, Drawn, Memory, Remembered, queue_loss
 from rlnas.controllers.policies import SlotPolicy
@@ -63,9 +63,12 @@ class Remembering(Controller):
         self.logger.record("rollout/new_probability", self.tree.left)
         self.policy.chooser = self.tree
         try:
-            return bool(play(env, callback, rollout_buffer, n_rollout_steps))
+            whole = bool(play(env, callback, rollout_buffer, n_rollout_steps))
         finally:
             self.policy.chooser = None
+        if whole:
+            check_lock_step(rollout_buffer, self.tree.length)
+        return whole
 
     def remember(self) -> None:
         """Take in the rollout's episodes, before an update."""

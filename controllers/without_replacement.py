@@ -72,10 +72,13 @@ class EpisodeTree:
     Args:
         length: Steps of an episode.
         most: Played episodes that are held.
+
+    Attributes:
+        length: As given.
     """
 
     def __init__(self, length: int, *, most: int = MOST) -> None:
-        self._length, self._most = length, most
+        self.length, self._most = length, most
         self._roots: dict[bytes, Node] = {}
         self._step = 0
         self._ways: list[list[tuple[Node, int]]] = []  # of the episodes in play
@@ -130,7 +133,7 @@ class EpisodeTree:
         actions = [
             self._choose(i, {name: entry[i] for name, entry in seen.items()}, chances[i]) for i in range(len(chances))
         ]
-        self._step %= self._length
+        self._step %= self.length
         return torch.tensor(actions)
 
     def clear(self) -> None:
@@ -190,7 +193,7 @@ class EpisodeTree:
         place = int(torch.multinomial(torch.from_numpy(weights), 1))
         action = int(node.legal[place])
         way.append((node, action))
-        if action == STOP or self._step == self._length:
+        if action == STOP or self._step == self.length:
             self._ended[i] = True
             node.after[action] = None
             left = 0.0

@@ -236,6 +236,12 @@ def test_a_checkpoint_holds_what_was_played(learner: type[PPO] | type[Reinforce]
     assert len(set(actions_of(first) + actions_of(second))) == 80
 
 
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_episodes_out_of_step_are_an_error(learner: type[PPO] | type[Reinforce]) -> None:
+    with pytest.raises(ConfigError, match="use the batched one"):
+        quiet(learner(Toy(steps=1), seed=0, without_replacement=True)).learn(30)
+
+
 def test_a_new_start_network_forgets_what_was_played() -> None:
     controller = quiet(PPO(Toy(), seed=0, without_replacement=True))
     controller.learn(30)
