@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,15 +115,15 @@ def _comparison(plain: Any, *, stem: str) -> Comparison:
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name.startswith("."):
         raise ConfigError(f"name={name!r} is not usable as the name of a folder")
     root = Path(str(run.get("root", SearchSettings().run.root)))
-    cells = [
-        _cell(base, task, tasks[task], label, controllers[label], seed, folder=root / name)
-        for seed in seeds
+    first = [  # to check settings takes long, and seeds change little about them
+        _cell(base, task, tasks[task], label, controllers[label], seeds[0], folder=root / name)
         for task in tasks
         for label in controllers
     ]
-    for cell in cells[: len(tasks) * len(controllers)]:
+    for cell in first:
         _check_jobs(cell, jobs)
-    return Comparison(name, root, baseline, jobs, tuple(cells), plain)
+    cells = tuple(_seeded(cell, seed) for seed in seeds for cell in first)
+    return Comparison(name, root, baseline, jobs, cells, plain)
 
 
 def _cell(
@@ -163,6 +163,13 @@ def _cell(
             f"n_envs={settings.controller.n_envs}, and all controllers must have as many"
         )
     return Cell(task, label, seed, complete)
+
+
+def _seeded(cell: Cell, seed: int) -> Cell:
+    """The same search with another seed."""
+    other = replace(cell, seed=seed, settings=deepcopy(cell.settings) | {"seed": seed})
+    other.settings["run"]["name"] = other.name
+    return other
 
 
 def _check_jobs(cell: Cell, jobs: int) -> None:

@@ -17,7 +17,7 @@ QUICK = (
     "--final.seeds=2",
     "--tracking.mode=disabled",
     "--controller.n_envs=4",
-    "--latency.max_time_s=0.1",
+    "--latency.max_time_s=0.03",
 )
 """Settings that shorten a search without leaving anything out."""
 

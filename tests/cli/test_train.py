@@ -110,20 +110,13 @@ def test_model_source_alone_reproduces_the_test_accuracy(finished: Path, tmp_pat
     assert float(done.stdout) == json.loads((finished / "best" / "metrics.json").read_text())["test_accuracy"]
 
 
-def test_same_seed_with_one_worker_inline_and_two(finished: Path, tmp_path: Path) -> None:
-    for workers in (0, 1):
-        name = f"workers{workers}"
-        done = rlnas(
-            "train",
-            *DETERMINISTIC,
-            f"--evaluation.workers={workers}",
-            "--final.random_baseline=False",
-            f"--run.name={name}",
-            folder=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        assert evaluations(tmp_path / "runs" / name) == evaluations(finished)
-        assert same_policy(tmp_path / "runs" / name, finished)
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_same_seed_inline_with_one_worker_and_two(finished: Path, tmp_path: Path, workers: int) -> None:
+    own = (f"--evaluation.workers={workers}", "--final.random_baseline=False", "--run.name=other")
+    done = rlnas("train", *DETERMINISTIC, *own, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert evaluations(tmp_path / "runs" / "other") == evaluations(finished)
+    assert same_policy(tmp_path / "runs" / "other", finished)
 
 
 def test_resume_of_a_finished_run_changes_nothing(finished: Path) -> None:
