@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlnas.cli.parse import parse_search
 from rlnas.cli.search import begin, proceed
-from rlnas.controllers.search import SearchController
+from rlnas.controllers.search import Played, SearchController
 from rlnas.rewards import REWARDS
 from rlnas.runs import RunDirectory
 from tests.cli.running import QUICK
@@ -34,9 +34,9 @@ def paid(monkeypatch: pytest.MonkeyPatch, *, stop_after: int | None = None) -> l
     found: list[float] = []
     own = SearchController.end_batch
 
-    def end_batch(self: SearchController, actions: Any, returns: Any) -> None:
-        found.extend(returns.tolist())
-        own(self, actions, returns)
+    def end_batch(self: SearchController, episodes: Sequence[Played]) -> None:
+        found.extend(episode.value for episode in episodes)
+        own(self, episodes)
         if stop_after is not None and len(found) == 4 * stop_after:
             raise StoppedError
 
