@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -33,3 +34,13 @@ def test_no_limit_is_broken_and_there_is_something_to_do(limits: ModuleType, nam
     assert count.refused <= 1 and count.start_outside >= 2
     assert count.dead_steps <= 0.03 * count.steps
     assert count.unmasked_broken >= count.unmasked / 4
+
+
+@pytest.mark.slow
+def test_the_count_does_not_hang_on_how_many_processes_share_the_cases() -> None:
+    def output(jobs: int) -> str:
+        command = [sys.executable, "limits.py", "--cases=6", "--episodes=24", "--max-steps=2", f"--jobs={jobs}"]
+        return subprocess.run(command, cwd=BENCHMARKS, check=True, capture_output=True, text=True).stdout
+
+    alone = output(1)
+    assert "of 12 (" in alone and output(2) == alone
