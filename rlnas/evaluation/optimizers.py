@@ -14,12 +14,15 @@ import torch
 from torch import Tensor, nn
 
 ALIGNMENT = 16  # values: parameters start at multiples of 64 bytes, as if allocated one by one
+MOST_BLOCKED = 16
+"""Channels that oneDNN handles at once with AVX-512; 8 with AVX2."""
 
 
 class FlatOptimizer(ABC):
     """Owns the memory of a module's parameters and gradients.
 
-    Four-dimensional weights lie in the vector as channels_last stores them, which is faster for small convolutions too.
+    Four-dimensional weights lie in the vector as channels_last stores them, which is faster for small convolutions too,
+    unless `corrupts_memory` tells not to.
 
     Attributes:
         values: All parameters, with zeros between them.
@@ -35,11 +38,12 @@ class FlatOptimizer(ABC):
         self.values = torch.zeros(size)
         self.gradient = torch.zeros(size)
         self._clip_norm = clip_norm
+        view = _view if corrupts_memory(module) else _view_channels_last
         for parameter, start in zip(parameters, starts, strict=True):
-            view = _view(self.values, start, parameter.shape)
-            view.copy_(parameter.detach())
-            parameter.data = view
-            parameter.grad = _view(self.gradient, start, parameter.shape)
+            values = view(self.values, start, parameter.shape)
+            values.copy_(parameter.detach())
+            parameter.data = values
+            parameter.grad = view(self.gradient, start, parameter.shape)
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -106,9 +110,31 @@ OPTIMIZERS: dict[str, type[SGD] | type[AdamW]] = {"sgd": SGD, "adamw": AdamW}
 """Optimizers by name."""
 
 
+def corrupts_memory(module: nn.Module) -> bool:
+    """True if training it in channels_last would write beyond what is allocated.
+
+    With that layout, oneDNN's weight gradient of a strided 1x1 convolution that reads fewer channels than a block has
+    overruns its workspace: wrong gradients, or a crash later on.
+
+    References:
+        https://github.com/uxlfoundation/oneDNN/issues/6035 (open; in oneDNN 3.12 and torch 2.13).
+    """
+
+    def affected(part: nn.Module) -> bool:
+        if not isinstance(part, nn.Conv2d | nn.ConvTranspose2d) or max(part.kernel_size) > 1 or max(part.stride) == 1:
+            return False
+        channels = part.in_channels if isinstance(part, nn.Conv2d) else part.out_channels
+        return channels // part.groups < MOST_BLOCKED
+
+    return any(affected(part) for part in module.modules())
+
+
 def _view(flat: Tensor, start: int, shape: torch.Size) -> Tensor:
-    segment = flat[start : start + shape.numel()]
+    return flat[start : start + shape.numel()].view(shape)
+
+
+def _view_channels_last(flat: Tensor, start: int, shape: torch.Size) -> Tensor:
     if len(shape) != 4:
-        return segment.view(shape)
+        return _view(flat, start, shape)
     out, channels, height, width = shape
-    return segment.view(out, height, width, channels).permute(0, 3, 1, 2)
+    return _view(flat, start, torch.Size((out, height, width, channels))).permute(0, 3, 1, 2)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from rlnas.errors import ConfigError, EvaluationError
-from rlnas.evaluation import EVALUATORS, TrainingEvaluator
+from rlnas.evaluation import EVALUATORS, TrainingEvaluator, optimizers
 from rlnas.graph import Graph, Node
 from rlnas.graph.graph import complete
 from rlnas.network import Network
@@ -118,6 +119,37 @@ def test_the_optimizers_do_what_torch_does(task):
             reference.zero_grad()
         for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert torch.allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "last"),
+    [
+        (nn.Conv2d(6, 8, 3, stride=2), True),
+        (nn.Conv2d(6, 8, 1), True),
+        (nn.Conv2d(16, 8, 1, stride=2), True),
+        (nn.Conv2d(6, 8, (1, 2), stride=2), True),
+        (nn.Conv2d(6, 8, 1, stride=2), False),
+        (nn.Conv2d(6, 8, 1, stride=(1, 3)), False),
+        (nn.Conv2d(32, 8, 1, stride=2, groups=4), False),
+        (nn.ConvTranspose2d(16, 6, 1, stride=2), False),
+    ],
+    ids=str,
+)
+def test_no_gradient_is_asked_for_that_is_written_beyond_its_memory(task, convolution, last):
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), convolution)
+    TrainingEvaluator(task).schedule.make_optimizer(module)
+    for tensor in (module[0].weight, module[0].weight.grad):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) == last
+        assert tensor.is_contiguous() != last
+
+
+def test_both_layouts_train_alike(task, monkeypatch):
+    found = []
+    for answer in (False, True):
+        monkeypatch.setattr(optimizers, "corrupts_memory", lambda module, answer=answer: answer)
+        found.append(TrainingEvaluator(task, epochs=1).evaluate(start_network(), seed=0).trained.tensors)
+    for name, tensor in found[0].items():
+        assert torch.allclose(tensor, found[1][name], rtol=1e-3, atol=1e-4), name
 
 
 def test_learning_rates_rise_and_fall(task):
