@@ -57,15 +57,16 @@ def test_a_halved_batch_is_paid_by_what_each_round_measured() -> None:
 
 
 def test_a_control_makes_lengths_comparable() -> None:
-    plain, controlled = problem(halving=2.0, rounds=2), problem(halving=2.0, rounds=2, control=True)
+    halved: dict[str, Any] = {"halving": 2.0, "rounds": 2, "epochs": 4}
+    plain, controlled = problem(**halved), problem(**halved, control=True)
     assert plain.controls == []
     batch = episodes(controlled, 4)
     found = controlled.score(batch, seed=0)
     short, whole = controlled.controls
-    assert (short.epochs, whole.epochs) == (0.5, 1.0) and short.accuracies != whole.accuracies
+    assert (short.epochs, whole.epochs) == (2.0, 4.0) and short.accuracies != whole.accuracies
     for outcome in found:
         evaluation = outcome.info["evaluation"]
-        control = short if evaluation["epochs"] == 0.5 else whole
+        control = short if evaluation["epochs"] == 2.0 else whole
         reward = controlled._make_reward(reference=control)
         metrics = next(
             r.metrics
