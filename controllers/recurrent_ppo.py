@@ -26,7 +26,9 @@ class RecurrentPPO(PPO):
     observations and applied again whenever an action's probability is computed.
 
     The arguments are those of `PPO` without ``memory`` and ``without_replacement``; ``batch_size`` is a multiple of the
-    episode's length, and ``policy_kwargs`` also takes ``memory_size``.
+    episode's length, and ``policy_kwargs`` also takes ``memory_size``. What it remembers is soon lost when steps are
+    large, above all where episodes are paid alike and advantages are little but the critic's errors: so they are
+    divided by more, and updates end sooner.
 
     References:
         Schulman et al., Proximal Policy Optimization Algorithms, 2017, arXiv:1707.06347.
@@ -37,6 +39,11 @@ class RecurrentPPO(PPO):
     name: ClassVar[str] = "recurrent_ppo"
     slot_policy: ClassVar[type[SlotPolicy]] = MemoryPolicy
     buffer: ClassVar[type[ChoiceBuffer]] = EpisodeBuffer
+
+    def __init__(
+        self, env: VecEnv, *, seed: int, min_deviation: float = 0.1, target_kl: float | None = 0.03, **arguments: Any
+    ) -> None:
+        super().__init__(env, seed=seed, min_deviation=min_deviation, target_kl=target_kl, **arguments)
 
     def _setup_model(self) -> None:
         assert self.env is not None
