@@ -50,12 +50,13 @@ ENTRANTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "ppo": (
         "ppo",
         {
+            "learning_rate": 0.007,
             "batch_size": 24,  # four episodes
-            "n_epochs": 4,
+            "n_epochs": 3,
             "ent_coef": 0.05,
             "gae_lambda": 0.95,
             "clip_range": 0.3,
-            "policy_kwargs": {"hidden_size": 96, "embedding_size": 96},
+            "policy_kwargs": {"hidden_size": 64, "embedding_size": 64},
             "memory": {"kind": "imitation", "size": 5, "n_steps": 3, "ent_coef": 0.05, "exploit_after": 0.6},
             "without_replacement": True,
         },

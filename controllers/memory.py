@@ -101,8 +101,8 @@ class MemorySettings:
         n_steps: Gradient steps after each update.
         coef: Weight of the loss.
         ent_coef: Weight of the entropy at the remembered steps.
-        exploit_after: From this share of training on the learner settles: entropy earns nothing any more, and what is
-            learned of the memory is the likelihood of its best episodes. None for never.
+        exploit_after: From this share of training on the learner settles: it learns no more from what it plays, only
+            the likelihood of the best episodes of the memory. None for never.
         exploit_size: How many episodes these are.
         exploit_n_steps: Gradient steps after each update then.
     """

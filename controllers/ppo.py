@@ -133,15 +133,12 @@ class PPO(Remembering, stable_baselines3.PPO):
             )
 
     def train(self) -> None:
-        """Update the policy on the rollout, and on remembered episodes."""
+        """Update the policy on the rollout, and on remembered episodes; on these alone when it settles."""
         self.remember()
         if self.rank:
             self._pay_by_rank()
-        usual, self.ent_coef = self.ent_coef, self.present_ent_coef
-        try:
+        if not self.exploiting:
             super().train()
-        finally:
-            self.ent_coef = usual
         self.learn_from_memory()
 
     def note_late(self, late: Sequence[int | None], arrived: Mapping[int, float]) -> None:

@@ -156,14 +156,21 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         self.rollout_buffer.drop(rejected(infos))
 
     def train(self) -> None:
-        """One gradient step on the rollout, which enters the baseline only afterwards.
+        """One gradient step on the rollout, which enters the baseline only afterwards, and steps on what is remembered.
 
-        There is none where all episodes were rejected.
+        There is none where all episodes were rejected, and none on the rollout when the learner settles.
         """
         episode_returns = self._episode_returns()
         if not episode_returns.size:
             return
         self.remember()
+        if not self.exploiting:
+            self._learn_from_rollout(episode_returns)
+        self._remember(episode_returns)
+        self.learn_from_memory()
+
+    def _learn_from_rollout(self, episode_returns: Returns) -> None:
+        """The gradient step on the rollout."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         (batch,) = self.rollout_buffer.get()
@@ -185,8 +192,6 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
         self.logger.record("train/baseline", self.baseline)
         self.logger.record("train/deviation", self.deviation)
         self.logger.record("train/n_updates", self._n_updates)
-        self._remember(episode_returns)
-        self.learn_from_memory()
 
     def expected_rewards(self, values: Tensor) -> Tensor:
         """The baseline, there being no critic."""
@@ -209,7 +214,7 @@ class Reinforce(Remembering, OnPolicyAlgorithm):
     def _loss(self, log_prob: Tensor, entropy: Tensor, returns: Tensor, *, n_episodes: int) -> Tensor:
         """Scalar loss of the steps (T,) with a choice."""
         advantages = self._advantages(returns)
-        loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.present_ent_coef * entropy.mean()
+        loss: Tensor = -(advantages * log_prob).sum() / n_episodes - self.ent_coef * entropy.mean()
         return loss
 
     def _advantages(self, returns: Tensor) -> Tensor:

@@ -36,19 +36,13 @@ class Remembering(Controller):
     policy: ActorCriticPolicy
     rollout_buffer: RolloutBuffer
     max_grad_norm: float
-    ent_coef: float
     _current_progress_remaining: float
 
     @property
     def exploiting(self) -> bool:
-        """True in the last part of training, where only the best episodes of the memory count."""
+        """True in the last part of training, where nothing but the best episodes of the memory is learned from."""
         after = None if self.memory is None else self.memory.settings.exploit_after
         return after is not None and 1.0 - self._current_progress_remaining >= after
-
-    @property
-    def present_ent_coef(self) -> float:
-        """What the entropy of the policy is weighted with now."""
-        return 0.0 if self.exploiting else self.ent_coef
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -86,7 +80,8 @@ class Remembering(Controller):
         n_steps = settings.n_steps
         if self.exploiting:
             n_steps = settings.exploit_n_steps
-            episodes = sorted(episodes, key=lambda episode: -episode.reward)[: settings.exploit_size]
+            ranked = sorted(episodes, key=lambda e: (-e.reward, e.actions.tobytes()))  # of equals always the same
+            episodes = ranked[: settings.exploit_size]
         for _ in range(n_steps):
             drawn = self._draw(episodes)
             if self.exploiting:

@@ -192,12 +192,14 @@ class SlotPolicy(ActorCriticPolicy):
         return value
 
     def _distribution(self, legal: Tensor, embeddings: Tensor, summary: Tensor) -> Distribution:
-        """The distribution over the actions (B, A) that are legal."""
+        """The distribution over the actions (B, A) that are legal; slots without a legal action are not scored."""
         assert legal.any(dim=-1).all(), "an observation without a legal action"
-        everywhere = summary.unsqueeze(1).expand(-1, embeddings.shape[1], -1)
-        pairs = self.variant_head(torch.cat([embeddings, everywhere], dim=-1)).flatten(start_dim=1)
-        scores = pad(torch.cat([self.stop_head(summary), pairs], dim=-1), (0, legal.shape[1] - 1 - pairs.shape[1]))
-        logits = scores / self._temperature
+        pairs = legal[:, 1:].reshape(-1, self.layout.slots, self.layout.variants)
+        rows, slots = pairs.any(dim=-1).nonzero(as_tuple=True)
+        embeddings = pad(embeddings, (0, 0, 0, self.layout.slots - embeddings.shape[1]))
+        scores = self.variant_head(torch.cat([embeddings[rows, slots], summary[rows]], dim=-1))
+        everywhere = scores.new_zeros(pairs.shape).index_put((rows, slots), scores).flatten(start_dim=1)
+        logits = torch.cat([self.stop_head(summary), everywhere], dim=-1) / self._temperature
         if self._tanh_constant is not None:
             logits = self._tanh_constant * torch.tanh(logits)
         logits = logits.masked_fill(~legal, torch.finfo(logits.dtype).min)
