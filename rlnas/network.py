@@ -112,7 +112,7 @@ class Network:
     def module(self) -> nn.Module:
         """An ordinary module with its own copies of the tensors, in training mode."""
         with torch.device("meta"):
-            module: nn.Module = module_class(to_source(self.graph))()
+            module: nn.Module = graph_class(self.graph)()
         module.load_state_dict({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, assign=True)
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -259,6 +259,12 @@ def fresh_tensor(
     if param.init in WHOLE:
         return torch.zeros(param.shape, dtype=WHOLE[param.init])
     return torch.full(param.shape, {"one": 1.0, "quarter": 0.25}.get(param.init, 0.0), dtype=dtype)
+
+
+@lru_cache(maxsize=512)
+def graph_class(graph: Graph) -> type[nn.Module]:
+    """The class of a graph's modules; writing its text takes longer than making a module of it."""
+    return module_class(to_source(graph))
 
 
 @lru_cache(maxsize=512)
