@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.processes import command_line, run_apart
+
 REPOSITORY = Path(__file__).parents[2]
 QUICK = (
     "--evaluation.epochs=0.3",
@@ -31,19 +33,10 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def command(*words: str) -> list[str]:
-    """The command line of ``rlnas`` with warnings as errors."""
+    """The command line of ``rlnas``."""
     return [sys.executable, "-m", "rlnas", *words]
 
 
 def rlnas(*words: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run ``rlnas`` in a folder and wait for it."""
-    return subprocess.run(
-        command(*words),
-        cwd=folder,
-        env=environment(folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return run_apart(command_line, words, folder=folder, variables=environment(folder), timeout=timeout)

@@ -21,6 +21,7 @@ from rlnas.envs.make import make_space
 from rlnas.tasks import load_task
 from tests.cli.running import QUICK, REPOSITORY, environment, rlnas
 from tests.docs.pages import BEST, PAGES, blocks, commands
+from tests.processes import python_source, run_apart
 
 WITHOUT_RLNAS = "import sys\nsys.modules['rlnas'] = None\nsys.path.insert(0, '.')\n"
 ids = [page.name for page in PAGES]
@@ -31,21 +32,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a short run under the name that the pages use."""
     folder = tmp_path_factory.mktemp("guide")
     config = str(REPOSITORY / "configs" / "digits_ppo.yaml")
-    options = [*QUICK, "--tracking.mode=offline", "--evaluations=8", "--run.name=digits_ppo-001"]
+    options = [
+        *QUICK,
+        "--tracking.mode=offline",
+        "--evaluation.workers=0",
+        "--evaluations=8",
+        "--run.name=digits_ppo-001",
+    ]
     done = rlnas("train", "--config", config, *options, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def run(source: str, folder: Path, *options: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *options, "-c", source],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(source: str, folder: Path) -> None:
+    done = run_apart(python_source, source, folder=folder, variables=environment(folder))
     assert done.returncode == 0, done.stderr
 
 
@@ -61,7 +61,14 @@ def test_python_examples_run(page: Path, finished: Path, tmp_path: Path) -> None
 def test_examples_with_the_best_network_run_without_rlnas(page: Path, finished: Path) -> None:
     for block in blocks(page, "python"):
         if block.startswith(BEST):
-            run(WITHOUT_RLNAS + block, finished / "runs" / "digits_ppo-001" / "best", "-I")
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-I", "-c", WITHOUT_RLNAS + block],
+                cwd=finished / "runs" / "digits_ppo-001" / "best",
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
 
 
 NET = "# net.py\n"

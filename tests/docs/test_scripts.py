@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import REPOSITORY, environment
+from tests.processes import python_file, run_apart
 
 EXAMPLES = REPOSITORY / "docs" / "examples"
 
 
 def run(folder: Path, script: str, *arguments: str) -> str:
     """What a script prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / script), *arguments],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_apart(python_file, EXAMPLES / script, arguments, folder=folder, variables=environment(folder))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 SCRIPTS = [
-    ("plain_ppo.py", ("--episodes=20", "--batch=10"), "episodes   20"),
+    ("plain_ppo.py", ("--episodes=8", "--batch=4"), "episodes    8"),
     ("sb3_maskable_ppo.py", ("--timesteps=64", "--n-steps=32", "--epochs=0.3"), "operators:"),
     ("linear_reward.py", ("--episodes=50",), "100% cost: {'depth': 2, 'width': 16, 'kernel': 3}"),
     ("own_code.py", ("--workers=1",), "edits: own_operator:SwapActivation(relu1, 1), own_operator:SwapActivation("),

@@ -33,7 +33,7 @@ from tests.operators.checks import (
 )
 
 QUICK = settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,
