@@ -138,12 +138,15 @@ def _one_line(message: str, keys: list[str], words: Sequence[str]) -> str:
     plain = re.search(r"unrecognized arguments: (?:--)?([\w.]+)|Option '([\w.]+)' is not accepted", message)
     unknown = f"{group[1]}.{group[2]}" if group else (plain[1] or plain[2]) if plain else None
     if unknown is not None:
-        name = unknown.rpartition(".")[2]
+        name, part = unknown.rpartition(".")[2], unknown.partition(".")[0]
         last = [key for key in keys if key.rpartition(".")[2] == name]
         near = difflib.get_close_matches(unknown, last, n=1, cutoff=0) or difflib.get_close_matches(
             unknown, keys, n=1, cutoff=0.5
         )
         hint = f"did you mean {near[0]!r}? " if near else ""
+        others = [key for key in keys if key in (f"{part}.arguments", f"{part}.options")]
+        if others and not last and not difflib.get_close_matches(name, [key.rpartition(".")[2] for key in keys]):
+            hint = f"an argument of the {part}'s own goes into {others[0]}; "
         return f"unknown setting {unknown!r}: {hint}rlnas train --help lists all of them"
     value = re.search(r'Parser key "([\w.]+)":', message)
     expected = re.findall(r"Expected an? (?:<class '([\w.]+)'>|typing\.([\w.]+\[.*?\]))", message)

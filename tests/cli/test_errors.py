@@ -121,6 +121,18 @@ def test_the_nearest_setting_is_named(given: str, meant: str, folder: Path, caps
     assert f"unknown setting '{given}': did you mean '{meant}'?" in line
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("controller.memory", "controller.arguments"), ("controller.memory.size", "controller.arguments")]
+    + [(f"{group}.fold", f"{group}.options") for group in ("task", "evaluation", "space")],
+)
+def test_where_arguments_belong_that_are_no_settings(
+    given: str, meant: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(["train", f"--{given}=1"], folder, capsys)
+    assert f"own goes into {meant};" in line and "did you mean" not in line
+
+
 def test_existing_run_directory_is_never_overwritten(folder: Path) -> None:
     (folder / "runs" / "mine").mkdir(parents=True)
     (folder / "runs" / "mine" / "precious").write_text("mine")
