@@ -263,7 +263,7 @@ def fresh_tensor(
 
 @lru_cache(maxsize=512)
 def graph_class(graph: Graph) -> type[nn.Module]:
-    """The class of a graph's modules; writing its text takes longer than making a module of it."""
+    """The class of a graph's modules, kept so that its text is not written for each of them."""
     return module_class(to_source(graph))
 
 
