@@ -52,13 +52,13 @@ def test_a_lap_lies_between_two_readings_and_the_clock_itself_is_taken_off() -> 
 
 def test_a_larger_network_is_slower() -> None:
     small, large = TorchMeter(**QUICK).measure([network(4, 8), network(64, 32)])
-    assert 0 < small.low_ms <= small.ms <= small.high_ms
-    assert large.low_ms > 2 * small.high_ms
-    assert small.n >= 30 and large.n >= 30
+    assert large.ms > 2 * small.ms > 0  # ten times, on a machine at rest
+    for latency in (small, large):
+        assert latency.low_ms <= latency.ms <= latency.high_ms and latency.n >= 30
 
 
 def test_batches_take_longer_than_single_samples() -> None:
-    single, batch = (TorchMeter(batch_size=n, **QUICK).measure([network(16, 8)])[0].ms for n in (1, 16))
+    single, batch = (TorchMeter(batch_size=n, **QUICK).measure([network(32, 16)])[0].ms for n in (1, 16))
     assert batch > 2 * single
 
 
