@@ -110,10 +110,9 @@ def test_a_comparison_that_is_stopped_and_killed_comes_to_the_same_end(tmp_path:
     assert table(cut / "runs" / "tiny" / "searches.csv") == rows
     assert table(cut / "runs" / "tiny" / "curves.csv") == table(runs / "curves.csv")
 
-    begun = time.monotonic()
     again = rlnas("compare", "tiny.yaml", folder=cut, timeout=600)
     assert again.returncode == 0 and "4 searches, 4 of them done" in again.stdout
-    assert "[1/4]" not in again.stdout and time.monotonic() - begun < 200
+    assert "[1/4]" not in again.stdout
     write(cut, settings=TINY["settings"] | {"evaluations": 12})
     refused = rlnas("compare", "tiny.yaml", folder=cut)
     assert refused.returncode == 2 and "was made under other settings (evaluations)" in refused.stderr
