@@ -13,7 +13,7 @@ from tests.networks import NETWORKS
 from tests.operators.checks import EXACT, make_inputs, relative
 from tests.operators.simplify.exactness import GROWS
 from tests.operators.simplify.planting import plant
-from tests.operators.test_every_site import NAMED, take_in
+from tests.operators.test_published import NAMED, take_in
 
 QUICK = ("resnet20_b", "mobilenet_v2_grey", "densenet_narrow", "repvgg", "vit_narrow", "gpt_tied", "pointnet")
 SMALL = [name for name, fixture in NETWORKS.items() if fixture.small]

@@ -1,4 +1,4 @@
-"""Every operator at every one of its sites on published networks, as they come in by `from_module`."""
+"""Every operator at its sites on published networks, as they come in by `from_module`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ SMALLER = {"vgg16": image(3, 64), "vgg11_bn": image(3, 64)}
 NAMED = [name for name, fixture in NETWORKS.items() if fixture.named]
 QUICK = {"resnet20_b": 19, "mobilenet_v2_grey": 17, "vit_narrow": 5, "gpt_tied": 5, "squeezenet1_1": 37}
 """Networks of the quick test, and how many sites it goes on at once."""
+
+SMALL = 500_000
+"""Parameters of the largest network that is tried at every site; of a larger one, each site takes a second."""
+
+FEW = 3
+"""About how many sites of each operator are tried on larger networks, evenly spread from the first."""
 
 
 def take_in(name: str) -> Network:
@@ -83,5 +89,7 @@ def test_some_sites(name: str, operator: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize("name", NAMED)
-def test_every_site(name: str, operator: str) -> None:
-    check_sites(name, 1, OPERATORS[operator])
+def test_sites_at_length(name: str, operator: str) -> None:
+    graph = prepared(name)[0].graph
+    n_sites = len(OPERATORS[operator].sites(graph))
+    check_sites(name, 1 if graph.n_params <= SMALL else max(1, n_sites // FEW), OPERATORS[operator])
