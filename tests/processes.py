@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -11,8 +12,12 @@ import tempfile
 import types
 import warnings
 from collections.abc import Callable, Mapping
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+REPOSITORY: Final = Path(__file__).parents[1]
+PRELOADED: Final = "tests.preloaded"
 
 
 def run_apart(
@@ -30,7 +35,9 @@ def run_apart(
         TimeoutExpired: If it takes longer than ``timeout`` seconds; it is killed.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.preloaded"])
+    context.set_forkserver_preload([PRELOADED])
+    with contextlib.chdir(REPOSITORY):  # what is preloaded is looked for there, and given up silently anywhere else
+        forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as outputs:
         paths = [Path(outputs, name) for name in ("stdout", "stderr")]
         process = context.Process(target=_apart, args=(work, arguments, folder, dict(variables), paths))
@@ -76,6 +83,7 @@ def command_line(words: tuple[str, ...]) -> None:
 def _apart(
     work: Callable[..., None], arguments: tuple[Any, ...], folder: Path, variables: dict[str, str], outputs: list[Path]
 ) -> None:
+    assert PRELOADED in sys.modules, "the server that forks processes for tests was started by something else"
     for descriptor, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     os.environ.clear()

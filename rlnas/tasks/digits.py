@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -25,14 +26,10 @@ def make_digits(*, train_size: int = TRAIN_SIZE, split_seed: int = 0) -> Task:
     Raises:
         ConfigError: If an option has an impossible value.
     """
-    from sklearn.datasets import load_digits
-
     check_count("train_size", train_size, least=10)
     check_count("split_seed", split_seed)
     check_sizes(TRAIN_SIZE, "the training split of digits", train_size=train_size)
-    data = load_digits()
-    images = torch.from_numpy((data.images / 16.0).astype(np.float32)).unsqueeze(1)
-    targets = torch.from_numpy(data.target.astype(np.int64))
+    images, targets = _load()
     test, validation, train = (
         Split(inputs=images[index], targets=targets[index])
         for index in stratified_cuts(targets.numpy(), (TEST_SIZE, VALIDATION_SIZE, train_size), seed=split_seed)
@@ -45,3 +42,13 @@ def make_digits(*, train_size: int = TRAIN_SIZE, split_seed: int = 0) -> Task:
         n_classes=10,
         input_description="8x8 grey images of digits, pixel / 16, float32 of shape (N, 1, 8, 8)",
     )
+
+
+@cache
+def _load() -> tuple[torch.Tensor, torch.Tensor]:
+    """All images and their classes; reading them takes longer than many a step of a search."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy((data.images / 16.0).astype(np.float32)).unsqueeze(1)
+    return images, torch.from_numpy(data.target.astype(np.int64))
