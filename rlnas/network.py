@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from rlnas.errors import GraphError, OperatorError
-from rlnas.graph import Graph, Param, Site, to_source
+from rlnas.graph import Graph, Param, Site
+from rlnas.templates import filled
 
 GRAPH_FILE = "graph.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -111,12 +112,7 @@ class Network:
 
     def module(self) -> nn.Module:
         """An ordinary module with its own copies of the tensors, in training mode."""
-        with torch.device("meta"):
-            module: nn.Module = graph_class(self.graph)()
-        module.load_state_dict({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, assign=True)
-        for parameter in module.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        return module
+        return filled(self.graph, {name: tensor.detach().clone() for name, tensor in self.tensors.items()})
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Network:
         """The same architecture with other tensors, copied."""
@@ -259,21 +255,6 @@ def fresh_tensor(
     if param.init in WHOLE:
         return torch.zeros(param.shape, dtype=WHOLE[param.init])
     return torch.full(param.shape, {"one": 1.0, "quarter": 0.25}.get(param.init, 0.0), dtype=dtype)
-
-
-@lru_cache(maxsize=512)
-def graph_class(graph: Graph) -> type[nn.Module]:
-    """The class of a graph's modules, kept so that its text is not written for each of them."""
-    return module_class(to_source(graph))
-
-
-@lru_cache(maxsize=512)
-def module_class(source: str) -> type[nn.Module]:
-    """The class ``Network`` that a text defines."""
-    names: dict[str, Any] = {}
-    exec(compile(source, "<rlnas network>", "exec"), names)
-    found: type[nn.Module] = names["Network"]
-    return found
 
 
 def load(folder: str | Path) -> Network:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ ABOVE_ZERO = (
 )
 
 
+@cache
 def search_parser(prog: str) -> jsonargparse.ArgumentParser:
     """Parser of all settings of a search, and of ``--config``."""
     parser = jsonargparse.ArgumentParser(
@@ -93,7 +95,7 @@ def complete_settings(plain: dict[str, Any]) -> tuple[SearchSettings, dict[str, 
     Raises:
         ConfigError: If the data are not valid settings.
     """
-    parser = search_parser("rlnas resume")
+    parser = search_parser("rlnas train")
     try:
         parsed = parser.parse_object(plain)
         settings = parser.instantiate(parsed)

@@ -15,7 +15,8 @@ from rlnas.graph.outline import flattened_concats
 from rlnas.graph.source import class_source, with_imports
 from rlnas.interchange.classes import BlockClass, find_classes
 from rlnas.interchange.pieces import Piece, has_module, usable
-from rlnas.network import module_class, tensor_specs
+from rlnas.network import tensor_specs
+from rlnas.templates import module_class
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,58 @@
+"""The modules of graphs: each is made once without values, and copied for every network that has this graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlnas.graph import Graph, to_source
+
+
+def filled(graph: Graph, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A module of a graph with those tensors themselves, in training mode.
+
+    PyTorch initializes every layer that it makes, which takes longer than all the rest; a copy does without.
+
+    Args:
+        tensors: All of them, named as in the module's ``state_dict``.
+    """
+    module = _copy(template(graph))
+    for name, tensor in tensors.items():
+        owner, _, own_name = name.rpartition(".")
+        holder = module.get_submodule(owner)
+        if own_name in holder._parameters:
+            holder._parameters[own_name] = nn.Parameter(tensor, requires_grad=tensor.is_floating_point())
+        else:
+            holder._buffers[own_name] = tensor
+    return module
+
+
+@lru_cache(maxsize=64)
+def template(graph: Graph) -> nn.Module:
+    """A module of a graph whose tensors have no values; to be copied, not to be used."""
+    with torch.device("meta"):
+        return module_class(to_source(graph))()
+
+
+@lru_cache(maxsize=512)
+def module_class(source: str) -> type[nn.Module]:
+    """The class ``Network`` that a text defines."""
+    names: dict[str, Any] = {}
+    exec(compile(source, "<rlnas network>", "exec"), names)
+    found: type[nn.Module] = names["Network"]
+    return found
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """A module that shares nothing with the given one that can be changed, but for its tensors."""
+    made = object.__new__(type(module))
+    kept: dict[str, Any] = {
+        name: value.copy() if isinstance(value, dict | list | set) else value for name, value in vars(module).items()
+    }
+    kept["_modules"] = {name: _copy(child) for name, child in kept["_modules"].items()}
+    vars(made).update(kept)
+    return made
