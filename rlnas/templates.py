@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlnas.graph import Graph, to_source
+from rlnas.graph import Graph, constructors, to_source
+
+CHANGEABLE = (dict, list, set)
 
 
 def filled(graph: Graph, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -34,8 +36,20 @@ def filled(graph: Graph, tensors: Mapping[str, Tensor]) -> nn.Module:
 @lru_cache(maxsize=64)
 def template(graph: Graph) -> nn.Module:
     """A module of a graph whose tensors have no values; to be copied, not to be used."""
+    kind = module_class(to_source(graph))
+    made = kind.__new__(kind)
+    nn.Module.__init__(made)
+    for id, text in constructors(graph).items():
+        setattr(made, id, _layer(text))
+    return made
+
+
+@lru_cache(maxsize=1024)
+def _layer(text: str) -> nn.Module | nn.Parameter:
+    """What a constructor's text makes, without values."""
     with torch.device("meta"):
-        return module_class(to_source(graph))()
+        made: nn.Module | nn.Parameter = eval(text, {"torch": torch, "nn": nn})
+    return made
 
 
 @lru_cache(maxsize=512)
@@ -51,7 +65,7 @@ def _copy(module: nn.Module) -> nn.Module:
     """A module that shares nothing with the given one that can be changed, but for its tensors."""
     made = object.__new__(type(module))
     kept: dict[str, Any] = {
-        name: value.copy() if isinstance(value, dict | list | set) else value for name, value in vars(module).items()
+        name: value.copy() if isinstance(value, CHANGEABLE) else value for name, value in vars(module).items()
     }
     kept["_modules"] = {name: _copy(child) for name, child in kept["_modules"].items()}
     vars(made).update(kept)

@@ -7,7 +7,7 @@ from rlnas.graph.node import Node, Shape, Value
 from rlnas.graph.op import Op, Param
 from rlnas.graph.ops import OPS
 from rlnas.graph.site import Site
-from rlnas.graph.source import to_source
+from rlnas.graph.source import constructors, to_source
 
 __all__ = [
     "OPS",
@@ -22,5 +22,6 @@ __all__ = [
     "Site",
     "Value",
     "complete",
+    "constructors",
     "to_source",
 ]

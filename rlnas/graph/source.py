@@ -60,15 +60,22 @@ def class_source(
     return "\n".join(lines) + "\n"
 
 
+def constructors(graph: Graph) -> dict[str, str]:
+    """Text that makes the module, or the parameter, of each node that has one, in the order of the class."""
+    made = {id: _made_by(graph, id) for group in outline(graph) for id in group.nodes}
+    return {id: text for id, text in made.items() if text is not None}
+
+
 def _constructor(graph: Graph, id: str, modules: Mapping[str, str]) -> list[str]:
     """Lines that make the module of a node, if it has one."""
+    text = modules.get(id) or _made_by(graph, id)
+    return [] if text is None else statement(f"self.{id} = ", text, indent=INDENT)
+
+
+def _made_by(graph: Graph, id: str) -> str | None:
     node = graph.node(id)
-    if id in modules:
-        return statement(f"self.{id} = ", modules[id], indent=INDENT)
     source = OPS[node.op].source
-    if source is None or shared(node) is not None:
-        return []
-    return statement(f"self.{id} = ", source(node, graph.input_shapes(id)), indent=INDENT)
+    return None if source is None or shared(node) is not None else source(node, graph.input_shapes(id))
 
 
 # -------------------------------------------------------------------------------------------------------- paragraphs
