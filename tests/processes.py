@@ -20,38 +20,73 @@ REPOSITORY: Final = Path(__file__).parents[1]
 PRELOADED: Final = "tests.preloaded"
 
 
-def run_apart(
-    work: Callable[..., None], *arguments: Any, folder: Path, variables: Mapping[str, str], timeout: float = 300
-) -> subprocess.CompletedProcess[str]:
-    """Let a function of a module do its work in a process of its own, and wait for it.
+class Apart:
+    """A function of a module at work in a process of its own, with the methods of `subprocess.Popen` that tests use.
 
     The process is forked from one that has done nothing but import `tests.preloaded`, so that none of ours is imported.
+    It is alone in its group of processes.
 
     Args:
         folder: Where the process is.
         variables: Its environment.
+    """
+
+    def __init__(self, work: Callable[..., None], *arguments: Any, folder: Path, variables: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([PRELOADED])
+        with contextlib.chdir(REPOSITORY):  # what is preloaded is looked for there, and given up silently elsewhere
+            forkserver.ensure_running()
+        self._outputs = tempfile.TemporaryDirectory()
+        self._paths = [Path(self._outputs.name, name) for name in ("stdout", "stderr")]
+        given = (work, arguments, folder, dict(variables), self._paths)
+        self._process = context.Process(target=_apart, args=given)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, or the negative number of the signal that ended it; None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """As `returncode`."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Wait for its end; gives what it printed and its errors, once.
+
+        Raises:
+            TimeoutExpired: If it takes longer than ``timeout`` seconds; it is killed.
+        """
+        self._process.join(timeout)
+        late = self._process.exitcode is None
+        if late:
+            self._process.kill()
+            self._process.join()
+        out, err = (path.read_text() if path.exists() else "" for path in self._paths)
+        self._outputs.cleanup()
+        if late:
+            raise subprocess.TimeoutExpired(self._process.name, timeout, out, err)
+        return out, err
+
+
+def run_apart(
+    work: Callable[..., None], *arguments: Any, folder: Path, variables: Mapping[str, str], timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """Let a function of a module do its work as `Apart` does, and wait for it.
 
     Raises:
         TimeoutExpired: If it takes longer than ``timeout`` seconds; it is killed.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOADED])
-    with contextlib.chdir(REPOSITORY):  # what is preloaded is looked for there, and given up silently anywhere else
-        forkserver.ensure_running()
-    with tempfile.TemporaryDirectory() as outputs:
-        paths = [Path(outputs, name) for name in ("stdout", "stderr")]
-        process = context.Process(target=_apart, args=(work, arguments, folder, dict(variables), paths))
-        process.start()
-        process.join(timeout)
-        late = process.exitcode is None
-        if late:
-            process.kill()
-            process.join()
-        printed = [path.read_text() if path.exists() else "" for path in paths]
-        if late:
-            raise subprocess.TimeoutExpired(work.__name__, timeout, *printed)
-        assert process.exitcode is not None
-        return subprocess.CompletedProcess([work.__name__, *map(str, arguments)], process.exitcode, *printed)
+    process = Apart(work, *arguments, folder=folder, variables=variables)
+    out, err = process.communicate(timeout)
+    assert process.returncode is not None
+    return subprocess.CompletedProcess([work.__name__, *map(str, arguments)], process.returncode, out, err)
 
 
 def python_source(source: str) -> None:
@@ -83,6 +118,7 @@ def command_line(words: tuple[str, ...]) -> None:
 def _apart(
     work: Callable[..., None], arguments: tuple[Any, ...], folder: Path, variables: dict[str, str], outputs: list[Path]
 ) -> None:
+    os.setpgid(0, 0)
     assert PRELOADED in sys.modules, "the server that forks processes for tests was started by something else"
     for descriptor, path in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.processes import command_line, run_apart
+from tests.processes import Apart, command_line, run_apart
 
 REPOSITORY = Path(__file__).parents[2]
 QUICK = (
@@ -40,3 +40,8 @@ def command(*words: str) -> list[str]:
 def rlnas(*words: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run ``rlnas`` in a folder and wait for it."""
     return run_apart(command_line, words, folder=folder, variables=environment(folder), timeout=timeout)
+
+
+def begin(*words: str, folder: Path) -> Apart:
+    """Begin ``rlnas`` in a folder and leave it running."""
+    return Apart(command_line, words, folder=folder, variables=environment(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ import yaml
 from rlnas.cli.compare_settings import read_comparison
 from rlnas.errors import ConfigError
 from tests.cli.inside import Inside
-from tests.cli.running import REPOSITORY, command, environment, rlnas
+from tests.cli.running import REPOSITORY, begin, rlnas
+from tests.processes import Apart
 
 TINY: dict[str, Any] = {
     "seeds": 2,
@@ -48,23 +48,11 @@ def table(path: Path) -> list[dict[str, str]]:
         return [{k: v for k, v in row.items() if k not in CLOCKED} for row in csv.DictReader(file)]
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command("compare", "tiny.yaml"),
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(process: subprocess.Popen[str], path: Path, words: str, *, count: int) -> None:
+def wait_for(process: Apart, path: Path, words: str, *, count: int) -> None:
     """Wait until a file holds something so many times."""
     end = time.monotonic() + 240
     while not path.exists() or path.read_text().count(words) < count:
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.02)
 
 
@@ -94,14 +82,14 @@ def test_a_comparison_that_is_stopped_and_killed_comes_to_the_same_end(tmp_path:
     assert "On digits no controller" in (runs / "report.html").read_text()
 
     events = cut / "runs" / "tiny" / "digits.random.0" / "events.jsonl"
-    process = start(cut)
+    process = begin("compare", "tiny.yaml", folder=cut)
     wait_for(process, events, '"kind": "evaluation"', count=4)
     os.kill(process.pid, signal.SIGINT)
-    output = process.communicate(timeout=120)[0]
+    output = "".join(process.communicate(timeout=120))
     assert process.returncode == 130, output
     assert "Go on with: rlnas compare tiny.yaml" in output and "Traceback" not in output
     assert "everything finished is saved" in (cut / "runs" / "tiny" / "logs" / "digits.random.0.log").read_text()
-    process = start(cut)
+    process = begin("compare", "tiny.yaml", folder=cut)
     wait_for(process, cut / "runs" / "tiny" / "digits.random.1" / "events.jsonl", '"kind": "evaluation"', count=1)
     os.kill(process.pid, signal.SIGKILL)  # its searches stop by themselves, and the next call waits for them
     process.communicate()

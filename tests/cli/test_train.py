@@ -18,7 +18,8 @@ import yaml
 
 import rlnas as package
 from rlnas.tasks import load_task
-from tests.cli.running import QUICK, command, environment, rlnas
+from tests.cli.running import QUICK, begin, rlnas
+from tests.processes import Apart
 
 DETERMINISTIC = ("--reward.cost=macs", "--evaluations=8", *QUICK)
 
@@ -127,17 +128,9 @@ def test_resume_of_a_finished_run_changes_nothing(finished: Path) -> None:
     assert before == (evaluations(finished), evaluations(finished, "random"), model.read_text())
 
 
-def start(folder: Path, *words: str) -> subprocess.Popen[str]:
+def start(folder: Path, *words: str) -> Apart:
     """Begin a search and leave it running."""
-    return subprocess.Popen(
-        command("train", *DETERMINISTIC, "--evaluation.workers=2", "--run.name=cut", *words),
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return begin("train", *DETERMINISTIC, "--evaluation.workers=2", "--run.name=cut", *words, folder=folder)
 
 
 def rows(store: Path) -> int:
@@ -151,11 +144,11 @@ def rows(store: Path) -> int:
         return 0
 
 
-def wait_for(store: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for(store: Path, count: int, process: Apart) -> None:
     """Wait until so many evaluations are stored."""
     end = time.monotonic() + 120
     while rows(store) < count:
-        assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
         time.sleep(0.01)
 
 
@@ -183,7 +176,7 @@ def test_interrupted_run_says_how_to_go_on_and_does(finished: Path, tmp_path: Pa
     process, run = start(tmp_path), tmp_path / "runs" / "cut"
     wait_for(run / "evaluations.sqlite", 9, process)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the workers get it too
-    output = process.communicate(timeout=60)[0]
+    output = "".join(process.communicate(timeout=60))
     assert process.returncode == 130, output
     assert "rlnas resume runs/cut" in output and "Traceback" not in output
     done = rlnas("resume", "runs/cut", folder=tmp_path)

@@ -1,9 +1,10 @@
-"""``rlnas`` with an evaluator that goes wrong in every way: ``python -m tests.evaluation.drilled``."""
+"""``rlnas`` with an evaluator that goes wrong in every way."""
 
 import hashlib
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,8 @@ def drilled_main():
     main()
 
 
-if __name__ == "__main__":
-    from tests.evaluation import drilled  # this file as workers know it
-
-    drilled.drilled_main()
+def drilled_line(words):
+    """What ``python -m tests.evaluation.drilled WORDS`` would do."""
+    sys.argv = ["rlnas", *words]
+    sys.modules["__main__"] = sys.modules[__name__]  # what workers, being spawned, import first
+    drilled_main()

@@ -5,8 +5,6 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 
@@ -17,7 +15,8 @@ from safetensors.torch import load_file
 from rlnas.evaluation import Store
 from rlnas.runs import read_evaluations
 from tests.cli.running import environment
-from tests.evaluation.drilled import FAULTS, FOLDER, KINDS, fault
+from tests.evaluation.drilled import FAULTS, FOLDER, KINDS, drilled_line, fault
+from tests.processes import Apart
 
 ALL = " ".join(FAULTS)
 SETTINGS = (
@@ -40,14 +39,7 @@ def begin(folder, *words, dying, kinds):
     if dying:
         (folder / "died").mkdir(exist_ok=True)
         extra |= {FOLDER: str(folder / "died")}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.drilled", *words],
-        cwd=folder,
-        env=environment(folder) | extra,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Apart(drilled_line, words, folder=folder, variables=environment(folder) | extra)
 
 
 def rows(path):
@@ -60,7 +52,7 @@ def rows(path):
 
 
 def finish(process):
-    output = process.communicate(timeout=1800)[0]
+    output = process.communicate(timeout=1800)
     assert process.returncode == 0, output
 
 
@@ -109,7 +101,7 @@ def drill(tmp_path, *, evaluations, kills, seed, settings, workers=2, kinds=ALL)
             time.sleep(0.005)
         time.sleep(generator.random() * 0.3)
         os.kill(process.pid, signal.SIGKILL)
-        output = process.communicate()[0]
+        output = process.communicate()
         assert process.returncode == -signal.SIGKILL, output
         killed += 1
         process = begin(folders["disturbed"], "resume", "runs/drill", dying=True, kinds=kinds)

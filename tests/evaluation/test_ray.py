@@ -237,7 +237,7 @@ def test_a_search_is_killed_and_resumed(tmp_path, alone):
         wait_until(lambda: rows(run / "evaluations.sqlite") >= 9 or process.poll() is not None, limit_s=240)
     finally:
         process.kill()
-        output = process.communicate()[0]
+        output = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
     finish(begin(tmp_path, "resume", "runs/ray", dying=False, kinds="raise nan"))
     inline = ("--evaluation.workers=0", "--run.name=inline")
