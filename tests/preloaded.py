@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import tempfile
@@ -34,3 +35,5 @@ if importlib.util.find_spec("onnxscript") is not None:
         torch.onnx.export(
             nn.Linear(1, 1).eval(), (torch.zeros(1, 1),), Path(folder, "model.onnx"), dynamo=True, verbose=False
         )
+gc.collect()
+gc.freeze()  # none of this is looked at again by the garbage collection of any process that is forked
