@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlnas.errors import GraphError
 from rlnas.graph import Graph, constructors, to_source
 
 CHANGEABLE = (dict, list, set)
@@ -21,7 +22,12 @@ def filled(graph: Graph, tensors: Mapping[str, Tensor]) -> nn.Module:
 
     Args:
         tensors: All of them, named as in the module's ``state_dict``.
+
+    Raises:
+        GraphError: If one is missing or left over.
     """
+    if tensors.keys() != _names(graph):
+        raise GraphError(f"not the tensors of this graph's module: {', '.join(sorted(tensors.keys() ^ _names(graph)))}")
     module = _copy(template(graph))
     for name, tensor in tensors.items():
         owner, _, own_name = name.rpartition(".")
@@ -42,6 +48,12 @@ def template(graph: Graph) -> nn.Module:
     for id, text in constructors(graph).items():
         setattr(made, id, _layer(text))
     return made
+
+
+@lru_cache(maxsize=64)
+def _names(graph: Graph) -> frozenset[str]:
+    """Names of the tensors of a graph's modules."""
+    return frozenset(template(graph).state_dict())
 
 
 @lru_cache(maxsize=1024)

@@ -6,11 +6,13 @@ import copy
 import pickle
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from rlnas.errors import GraphError
 from rlnas.graph import Graph, to_source
 from rlnas.spaces import conv_stages
 from rlnas.templates import filled, module_class, template
@@ -63,6 +65,16 @@ def test_what_is_done_to_one_module_is_seen_in_no_other() -> None:
     second(torch.randn(2, 1, 8, 8))
     assert not calls
     assert all(t.is_meta for t in template(graph).state_dict().values())
+
+
+def test_other_tensors_than_the_modules_are_refused() -> None:
+    graph = conv_stages((1, 8, 8), 10)
+    tensors = dict(make_network(graph, 0, torch.float32).tensors)
+    with pytest.raises(GraphError, match=r"module: conv1\.extra$"):
+        filled(graph, tensors | {"conv1.extra": torch.zeros(1)})
+    del tensors["bn1.weight"]
+    with pytest.raises(GraphError, match=r"module: bn1\.weight$"):
+        filled(graph, tensors)
 
 
 def test_copies_can_be_copied_and_pickled() -> None:
