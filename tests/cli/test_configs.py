@@ -10,7 +10,7 @@ import yaml
 from rlnas.cli.tabular import TABLES
 from rlnas.errors import TaskError
 from rlnas.tasks import load_task
-from tests.cli.running import QUICK, REPOSITORY, rlnas
+from tests.cli.running import QUICK, REPOSITORY, TIMED, rlnas
 from tests.cli.test_train import evaluations
 from tests.spaces.test_nas_bench_201 import DATA
 
@@ -20,7 +20,7 @@ from tests.spaces.test_nas_bench_201 import DATA
 def test_every_config_runs(path: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load(path.read_text())
     looked_up = settings["task"]["name"] in TABLES
-    quick = ("--tracking.mode=disabled", f"--task.path={DATA}") if looked_up else QUICK
+    quick = ("--tracking.mode=disabled", f"--task.path={DATA}") if looked_up else (*QUICK, *TIMED)
     if looked_up and not DATA.is_file():
         pytest.skip("needs the published data")
     try:

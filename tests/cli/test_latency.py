@@ -131,7 +131,7 @@ def test_a_predictor_is_fitted_and_knows_other_networks(tmp_path: Path) -> None:
 def test_a_search_keeps_a_limit_on_predicted_latency(tmp_path: Path) -> None:
     predictor().save(tmp_path / "p.json")
     limit = 1.2 * PredictorMeter(predictor=tmp_path / "p.json").graph_ms(make_space(load_task("digits")).start)
-    latency = ("--latency.meter=predictor", "--latency.predictor=p.json", "--latency.max_time_s=null")
+    latency = ("--latency.meter=predictor", "--latency.predictor=p.json", "--latency.command=null")
     space = ("--space.max_predicted_ms=1.2x", '--space.variants=["widen 1.5", "widen 2"]')
     run = ("--evaluations=8", "--run.name=a", "--final.random_baseline=false")
     done = rlnas("train", "--config", CONFIG, *QUICK, *latency, *space, *run, folder=tmp_path)

@@ -34,8 +34,8 @@ class Net(nn.Module):
         return self.head(x.mean(dim=(2, 3)))
 '''
 WORDS = (
-    *(*DETERMINISTIC, "--evaluation.workers=0", "--final.random_baseline=False", "--controller.name=random"),
-    *("--final.candidates=1", "--final.seeds=1", "--final.epochs=0.3"),
+    *(*DETERMINISTIC, "--evaluations=4", "--evaluation.workers=0", "--controller.name=random"),
+    *("--final.random_baseline=False", "--final.candidates=1", "--final.seeds=1", "--final.epochs=0.3"),
 )
 
 
@@ -59,7 +59,7 @@ def test_search_from_a_module_with_its_weights(folder: Path) -> None:
     inputs = load_task("digits").train.inputs[:4]
     with torch.no_grad():
         assert torch.equal(Network.load(run / "start").module().eval()(inputs), module(inputs))
-    assert len(evaluations(run)) == 8
+    assert len(evaluations(run)) == 4
     assert json.loads((run / "best" / "metrics.json").read_text())["n_params"] > 0
 
     shutil.rmtree(run / "best")

@@ -18,7 +18,7 @@ import yaml
 
 import rlnas as package
 from rlnas.tasks import load_task
-from tests.cli.running import QUICK, begin, rlnas
+from tests.cli.running import QUICK, TIMED, begin, rlnas
 from tests.processes import Apart
 
 DETERMINISTIC = ("--reward.cost=macs", "--evaluations=8", *QUICK)
@@ -46,9 +46,9 @@ def same_policy(first: Path, second: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with two workers."""
+    """A finished run with two workers, and with latencies that were measured."""
     folder = tmp_path_factory.mktemp("train")
-    done = rlnas("train", *DETERMINISTIC, "--evaluation.workers=2", "--run.name=whole", folder=folder)
+    done = rlnas("train", *DETERMINISTIC, *TIMED, "--evaluation.workers=2", "--run.name=whole", folder=folder)
     assert done.returncode == 0, done.stderr
     for words in ("start network", "test accuracy", "random", "ppo", "wall time", "best network"):
         assert words in done.stdout, done.stdout
@@ -173,8 +173,8 @@ def test_killed_run_keeps_its_evaluations_and_resumes_to_the_same_end(
 
 
 def test_interrupted_run_says_how_to_go_on_and_does(finished: Path, tmp_path: Path) -> None:
-    process, run = start(tmp_path), tmp_path / "runs" / "cut"
-    wait_for(run / "evaluations.sqlite", 9, process)
+    process, run = start(tmp_path, "--final.random_baseline=False"), tmp_path / "runs" / "cut"
+    wait_for(run / "evaluations.sqlite", 5, process)
     os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does: the workers get it too
     output = "".join(process.communicate(timeout=60))
     assert process.returncode == 130, output

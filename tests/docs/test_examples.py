@@ -19,7 +19,7 @@ from rlnas.controllers import CONTROLLERS
 from rlnas.controllers.arguments import check_arguments
 from rlnas.envs.make import make_space
 from rlnas.tasks import load_task
-from tests.cli.running import QUICK, REPOSITORY, environment, rlnas
+from tests.cli.running import QUICK, REPOSITORY, TIMED, environment, rlnas
 from tests.docs.pages import BEST, PAGES, blocks, commands
 from tests.processes import python_source, run_apart
 
@@ -34,6 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = str(REPOSITORY / "configs" / "digits_ppo.yaml")
     options = [
         *QUICK,
+        *TIMED,
         "--tracking.mode=offline",
         "--evaluation.workers=0",
         "--evaluations=8",

@@ -10,9 +10,8 @@ import numpy as np
 
 import rlnas  # noqa: F401  (registers the ids)
 from rlnas.envs.single import EpisodeEnv
-from rlnas.latency import TorchMeter
 from rlnas.spaces import nas_bench_201_space
-from tests.envs.fakes import GraphEvaluator
+from tests.envs.fakes import GraphEvaluator, OnePass
 from tests.envs.tables import SPACE
 from tests.evaluation.test_cell_table import write
 from tests.spaces.test_makers import SMALL
@@ -30,7 +29,7 @@ LATENCY = {"accuracy": np.linspace(0, 1, SPACE.size), "latency_ms": np.linspace(
 QUICK: dict[str, dict[str, Any]] = {
     "rlnas/Build-v0": {"space": SPACE, "scores": LATENCY["accuracy"], "columns": LATENCY},
     "rlnas/Morph-v0": MORPH,
-    MEASURED: MORPH | {"meter": TorchMeter(max_time_s=0.02)},
+    MEASURED: MORPH | {"meter": OnePass()},
     "rlnas/MorphCompress-v0": MORPH,
     "rlnas/MorphGrow-v0": MORPH,
     "rlnas/NASBench201-v0": {"path": TABLE, "device": "fpga"},

@@ -29,6 +29,8 @@ SETTINGS = (
     "--final.candidates=1",
     "--final.seeds=1",
     "--final.epochs=0.1",
+    "--latency.meter=command",
+    "--latency.command=echo 1",
     "--tracking.mode=disabled",
 )
 
