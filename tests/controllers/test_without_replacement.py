@@ -169,11 +169,11 @@ def actions_of(env: Toy) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("n_envs", [1, 10])
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_a_learner_plays_no_episode_twice(learner: type[PPO] | type[Reinforce], n_envs: int) -> None:
-    n = 60 if n_envs == 1 else 200
+    n = 40 if n_envs == 1 else 200
 
     def played(*, without_replacement: bool) -> list[tuple[int, ...]]:
         env = Toy(n_envs=n_envs)
-        given: dict[str, Any] = {"learning_rate": 0.05 if n_envs > 1 else 0.02, "memory": {"n_steps": 4}}
+        given: dict[str, Any] = {"learning_rate": 0.05 if n_envs > 1 else 0.04, "memory": {"n_steps": 2}}
         quiet(learner(env, seed=0, without_replacement=without_replacement, **given)).learn(n * env.max_steps)
         return actions_of(env)
 

@@ -75,7 +75,7 @@ def test_compensation_helps(name: str) -> None:
     ratios: list[float] = []
 
     @given(graph=graphs(), seed=SEEDS, pick=st.integers(0, 100))
-    @settings(QUICK, max_examples=60)
+    @settings(QUICK, max_examples=40)
     def compare(graph: Graph, seed: int, pick: int) -> None:
         network, sites = make_network(graph, seed), OPERATORS[name].sites(graph)
         if sites:
