@@ -92,6 +92,27 @@ def target_file(path: str | Path, *, force: bool) -> Path:
     return file
 
 
+def read_settings(path: str | Path) -> str:
+    """What a file of settings holds.
+
+    Raises:
+        ConfigError: If it cannot be read; names one that may be meant.
+    """
+    file = Path(path)
+    try:
+        return file.read_text()
+    except IsADirectoryError:
+        inside = sorted(name for name in names_in(file) if name.endswith((".yaml", ".yml")))
+        some = f" in it: {', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}" if inside else ""
+        raise ConfigError(f"{path} is a folder; name a file{some}") from None
+    except OSError as error:
+        near = difflib.get_close_matches(file.name, names_in(file.parent), n=1)
+        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
+        raise ConfigError(f"cannot read {path}: {error.strerror}{hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from None
+
+
 def check_node(graph: Graph, id: str) -> None:
     """Raise if a graph has no node of that id.
 

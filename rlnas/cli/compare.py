@@ -17,7 +17,7 @@ from rlnas.cli.compare_cells import Folder, prepare, run_cells
 from rlnas.cli.compare_results import read_search
 from rlnas.cli.compare_settings import Cell, Comparison, read_comparison
 from rlnas.cli.parse import settings_from_dict
-from rlnas.errors import RlnasError, RunError
+from rlnas.errors import ConfigError, RlnasError, RunError
 from rlnas.report.comparison import Contest, contest
 from rlnas.report.page import html
 from rlnas.report.rows import write_csv
@@ -37,6 +37,8 @@ def compare(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, metavar="N", help="searches at the same time; jobs of the file by default")
     parser.add_argument("--name", metavar="NAME", help="name of the comparison's folder; the file's by default")
     parser.add_argument("--report-only", action="store_true", help="run nothing, report on what has ended")
+    if any(word.partition("=")[0] == "--config" for word in arguments):
+        raise ConfigError("rlnas compare takes its file without --config: rlnas compare CONFIG")
     given = parse(parser, arguments)
     if given is None:
         return 0

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from rlnas.cli.arguments import read_settings
 from rlnas.cli.config import ControllerSettings, SearchSettings
 from rlnas.cli.parse import check_ranges, complete_settings
 from rlnas.errors import ConfigError
@@ -75,17 +76,12 @@ def read_comparison(path: str | Path, *, over: Mapping[str, Any] | None = None) 
     Raises:
         ConfigError: If the file cannot be read, or something in it cannot be.
     """
-    file = Path(path)
     try:
-        plain = yaml.safe_load(file.read_text())
-    except OSError as error:
-        near = difflib.get_close_matches(file.name, _names(file.parent), n=1)
-        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
-        raise ConfigError(f"cannot read {path}: {error.strerror}{hint}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        plain = yaml.safe_load(read_settings(path))
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
     try:
-        return _comparison(plain | dict(over or {}) if isinstance(plain, dict) else plain, stem=file.stem)
+        return _comparison(plain | dict(over or {}) if isinstance(plain, dict) else plain, stem=Path(path).stem)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -232,7 +228,3 @@ def _whole(value: Any) -> bool:
 def _unknown(name: str, known: Any, kind: str) -> str:
     near = difflib.get_close_matches(name, [*known], n=1)
     return f"unknown {kind} {name!r}{f': did you mean {near[0]!r}?' if near else ''} (known: {', '.join(known)})"
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -6,11 +6,13 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 
+from rlnas.cli.arguments import read_settings
 from rlnas.cli.config import SearchSettings
 from rlnas.errors import ConfigError
 
@@ -71,6 +73,9 @@ def parse_search(prog: str, arguments: Sequence[str]) -> tuple[SearchSettings, d
         parsed = parser.parse_args(words)
         settings = parser.instantiate(parsed)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        for word, after in pairwise([*words, ""]):
+            if word == "--config" or word.startswith("--config="):
+                read_settings(word.partition("=")[2] or after)
         raise ConfigError(_one_line(str(error), _keys(parser), words)) from None
     files = parsed.pop("config", None) or []
     settings.pop("config", None)

@@ -57,8 +57,8 @@ def network_folder(path: str | Path) -> Path:
     if given.is_dir():
         raise GraphError(f"no network in {given}: it holds neither {GRAPH_FILE} nor best/{GRAPH_FILE}")
     near = difflib.get_close_matches(given.name, names_in(given.parent), n=1)
-    hint = f"; did you mean {given.parent / near[0]}?" if near else ""
-    raise GraphError(f"there is no {given}{hint}")
+    hint = f"did you mean {given.parent / near[0]}?" if near else f"name a run, or a folder that holds {GRAPH_FILE}"
+    raise GraphError(f"there is no {given}; {hint}")
 
 
 def described_input(path: str) -> str | None:

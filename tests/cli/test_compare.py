@@ -164,6 +164,7 @@ def test_files_that_are_none(inside: Inside, tmp_path: Path) -> None:
     assert "a comparison is a mapping" in inside.fails("compare", "list.yaml")
     assert "--jobs" in inside("compare", "--help")
     assert "did you mean --jobs?" in inside.fails("compare", "tiny.yaml", "--job=3")
+    assert "without --config: rlnas compare CONFIG" in inside.fails("compare", "--config", "tiny.yaml")
     assert "nothing to compare with yet" in inside("compare", "tiny.yaml", "--report-only")
 
 
@@ -199,5 +200,8 @@ def test_every_comparison_can_be_read(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match=f"{tmp_path.name} is a folder; name a file$"):
+        read_comparison(tmp_path)
+    write(tmp_path)
+    with pytest.raises(ConfigError, match=f"{tmp_path.name} is a folder; name a file in it: tiny.yaml$"):
         read_comparison(tmp_path)

@@ -12,6 +12,8 @@ from rlnas.cli.parse import parse_search
 from rlnas.errors import ConfigError
 from tests.cli.running import REPOSITORY, rlnas
 
+CONFIGS = REPOSITORY / "configs"
+
 
 def fails(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that the command prints to standard error."""
@@ -77,7 +79,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--task.name=npz"], ["path"]),
         (["--task.name=npz", "--task.path=nowhere.npz"], ["nowhere.npz"]),
         (["--task.name=fashion_mnist", "--task.path=nowhere"], ["nowhere"]),
-        (["--config", "nowhere.yaml"], ["nowhere.yaml"]),
+        (["--config", "nowhere.yaml"], ["cannot read nowhere.yaml: No such file"]),
+        (["--config", f"{CONFIGS}/digits_pro.yaml"], [f"did you mean {CONFIGS}/digits_ppo.yaml?"]),
+        ([f"--config={CONFIGS}"], ["configs is a folder; name a file in it: digits_chain_reinforce.yaml, "]),
         (["stray"], ["stray"]),
     ],
 )
@@ -179,14 +183,14 @@ def test_forms_that_a_sweep_agent_sends() -> None:
     assert settings.space.variants == ["widen 2", "deepen 1"] and settings.run.name is None
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_parses(path: Path) -> None:
     settings, plain, stem = parse_search("rlnas train", ["--config", str(path)])
     assert settings.evaluations > 0 and plain["controller"]["name"] == settings.controller.name and stem == path.stem
 
 
 def test_later_options_override_the_file() -> None:
-    path = str(REPOSITORY / "configs" / "digits_ppo.yaml")
+    path = str(CONFIGS / "digits_ppo.yaml")
     assert parse_search("rlnas train", ["--config", path, "--evaluations=7"])[0].evaluations == 7
     with pytest.raises(ConfigError):
         parse_search("rlnas train", ["--config", path, "--evaluations=seven"])
