@@ -36,8 +36,13 @@ def test_what_it_remembers_is_not_lost_again() -> None:
 
 def test_masked_ppo_alone_cannot() -> None:
     """Right in half of the episodes, whatever it learns: three standard deviations of 400 tosses are 0.075."""
-    shares = [share_right("ppo", seed) for seed in range(2)]
-    assert max(shares) < 0.575, shares
+    assert share_right("ppo", 0) < 0.575
+
+
+@pytest.mark.slow
+def test_masked_ppo_alone_cannot_with_any_seed() -> None:
+    shares = [share_right("ppo", seed) for seed in range(1, 9)]
+    assert max(shares) < 0.6, shares  # four standard deviations: there are eight of them
 
 
 class Recomputed(BaseCallback):

@@ -33,7 +33,7 @@ from tests.operators.checks import (
 )
 
 QUICK = settings(
-    max_examples=12,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
