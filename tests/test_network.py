@@ -20,7 +20,7 @@ from rlnas.network import TAKEN, Applied, Network, fresh_tensor, tensor_specs
 from rlnas.operators import OPERATORS
 from rlnas.spaces import conv_stages
 from tests.graphs import graphs
-from tests.operators.checks import generator, make_inputs, make_network
+from tests.operators.sameness import generator, make_inputs, make_network
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

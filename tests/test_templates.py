@@ -17,7 +17,7 @@ from rlnas.graph import Graph, to_source
 from rlnas.spaces import conv_stages
 from rlnas.templates import filled, module_class, template
 from tests.graphs import graphs
-from tests.operators.checks import make_network
+from tests.operators.sameness import make_network
 
 QUICK = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

@@ -15,7 +15,7 @@ from rlnas.operators import get_operator
 from rlnas.report.statistics import Estimate
 from rlnas.spaces import conv_stages
 from rlnas.tasks import load_task
-from tests.operators.checks import check_exact, make_inputs
+from tests.operators.sameness import check_exact, make_inputs
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "growth.py"
 

@@ -23,7 +23,8 @@ from rlnas.operators.own import own_operator
 from rlnas.spaces import conv_stages
 from tests.cli.running import REPOSITORY
 from tests.envs.ids import MORPH, play, same
-from tests.operators.checks import CHECKS, Case, check_legality, make_network
+from tests.operators.checks import CHECKS, Case, check_legality
+from tests.operators.sameness import make_network
 
 SWAP, NOISY = "own_operator:SwapActivation", "own_evaluator:NoisyAccuracy"
 OWN: dict[str, Any] = MORPH | {"variants": [f"{SWAP} 1", f"{SWAP} 2", "widen 2"]}

@@ -12,7 +12,7 @@ from rlnas.operators import OPERATORS
 from rlnas.spaces import conv_stages
 from tests.graphs import Builder
 from tests.nets import NETS
-from tests.operators.checks import generator
+from tests.operators.sameness import generator
 
 
 def tensors(name: str) -> set[str]:

@@ -17,7 +17,7 @@ from rlnas.interchange import tidy, write_model
 from rlnas.operators import OPERATORS
 from rlnas.spaces import conv_stages
 from tests.graphs import graphs
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 
 @given(graph=graphs(), seed=st.integers(0, 100))

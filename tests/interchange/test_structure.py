@@ -22,7 +22,7 @@ from rlnas.network import Network
 from rlnas.operators import OPERATORS
 from tests.graphs import Builder, graphs
 from tests.nets import NETS
-from tests.operators.checks import generator, make_inputs, make_network
+from tests.operators.sameness import generator, make_inputs, make_network
 
 
 def check_structure(network: Network) -> str:

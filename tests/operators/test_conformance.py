@@ -15,15 +15,10 @@ from rlnas.network import Network
 from rlnas.operators import OPERATORS, Operator, apply_sites
 from tests.graphs import Builder, graphs
 from tests.operators.broken import BROKEN
-from tests.operators.checks import (
-    CHECKS,
+from tests.operators.checks import CHECKS, Case, check_function, check_function_in_float32, check_legality, drift
+from tests.operators.sameness import (
     EXACT,
-    Case,
     check_exact,
-    check_function,
-    check_function_in_float32,
-    check_legality,
-    drift,
     drifts,
     generator,
     make_inputs,

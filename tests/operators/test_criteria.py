@@ -14,7 +14,7 @@ from rlnas.operators.importance import Units
 from rlnas.operators.prune import PruneChannels
 from rlnas.spaces import MorphSpace, Variant
 from tests.graphs import Builder
-from tests.operators.checks import generator, make_inputs, make_network
+from tests.operators.sameness import generator, make_inputs, make_network
 
 
 def chain() -> Graph:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from rlnas.graph import Graph
 from rlnas.operators import OPERATORS, Operator, apply_sites
 from tests.operators.broken_growth import BROKEN_GROWTH, with_identities
-from tests.operators.checks import CHECKS, Case, check_exact, check_legality, generator, make_inputs, make_network
+from tests.operators.checks import CHECKS, Case, check_legality
 from tests.operators.families import FAMILIES
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 from tests.operators.test_conformance import QUICK, SEEDS
 
 MODULES = ("deepen", "dense", "expand", "gate", "groups", "kernel", "path", "residual", "skip", "widen")

@@ -12,8 +12,8 @@ from rlnas.graph import Graph, Site, to_source
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, CostDelta, apply_sites
 from tests.graphs import Builder
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
 from tests.operators.families import densenet, mobilenet, resnet, squeezenet, transformer
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 
 def stem(activation: str = "relu", *, norm: str | None = None, groups: int = 1, **attrs: Any) -> Graph:

@@ -12,7 +12,8 @@ from rlnas.operators import OPERATORS, CostDelta, apply_sites, get_operator
 from rlnas.operators.widen import Widen
 from rlnas.spaces import conv_stages
 from tests.graphs import Builder
-from tests.operators.checks import Case, check_everything_learns, check_exact, generator, make_inputs, make_network
+from tests.operators.checks import Case, check_everything_learns
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 
 def apply(network: Network, operator: str, anchor: str, amount: float = 1) -> Network:

@@ -12,7 +12,7 @@ from rlnas.operators import OPERATORS
 from rlnas.operators.prune import PruneChannels
 from rlnas.operators.widen import Widen
 from rlnas.spaces import conv_stages
-from tests.operators.checks import generator, make_inputs, make_network
+from tests.operators.sameness import generator, make_inputs, make_network
 
 
 def gradients(network: Network, inputs: Tensor) -> dict[str, Tensor]:

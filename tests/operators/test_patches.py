@@ -10,7 +10,7 @@ import torch
 from rlnas.operators.elimination import Elimination, eliminate
 from rlnas.operators.patches import from_matrix, n_columns, rows, to_matrix, waves
 from tests.graphs import Builder
-from tests.operators.checks import generator, make_inputs, make_network
+from tests.operators.sameness import generator, make_inputs, make_network
 
 LAYERS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "linear": ((6,), {}),

@@ -10,8 +10,8 @@ from rlnas.graph import Graph, Site, to_source
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, apply_sites
 from tests.graphs import Builder
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
 from tests.operators.families import mobilenet
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 
 def one_layer(groups: int = 1, out: int = 6) -> Graph:

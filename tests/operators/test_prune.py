@@ -20,7 +20,7 @@ from rlnas.operators.patches import MAX_ROWS, rows, sample
 from rlnas.operators.widen import Widen
 from rlnas.spaces import conv_stages
 from tests.graphs import Builder
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 PRUNE = OPERATORS["prune_channels"]
 

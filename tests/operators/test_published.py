@@ -15,7 +15,7 @@ from rlnas.network import Network
 from rlnas.operators import OPERATORS, Operator
 from tests.networks import NETWORKS, enliven
 from tests.networks.fixture import image
-from tests.operators.checks import EXACT, generator, make_inputs, relative
+from tests.operators.sameness import EXACT, generator, make_inputs, relative
 
 SMALLER = {"vgg16": image(3, 64), "vgg11_bn": image(3, 64)}
 """Examples that take less time than the fixtures' own; the networks pool to a fixed size."""

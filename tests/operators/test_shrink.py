@@ -16,7 +16,7 @@ from rlnas.operators.attention import AddHeads, WidenKeys, WidenValues
 from rlnas.operators.groups import FewerGroups
 from rlnas.operators.kernel import GrowKernel
 from tests.graphs import Builder
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 LEFT_OVER = 0.03
 """Drift that a ridge leaves where a fit without one would leave none."""

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from rlnas.graph import Graph
 from rlnas.operators import OPERATORS, Operator
-from tests.operators.checks import CHECKS, Case, check_exact, check_legality, make_inputs, make_network, permuted
+from tests.operators.checks import CHECKS, Case, check_legality
+from tests.operators.sameness import check_exact, make_inputs, make_network, permuted
 from tests.operators.test_conformance import LONG, QUICK, SEEDS, run_sequence
 from tests.transformers import transformers
 

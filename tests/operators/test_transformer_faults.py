@@ -14,7 +14,8 @@ from rlnas.operators import Edit, Operator, Tensors
 from rlnas.operators.attention import AddHeads, AttentionOperator, Heads, WidenKeys, WidenValues
 from rlnas.operators.hidden import NORMS, WidenHidden
 from rlnas.operators.layer import InsertLayer
-from tests.operators.checks import CHECKS, Case, make_network
+from tests.operators.checks import CHECKS, Case
+from tests.operators.sameness import make_network
 from tests.transformers import Form, image_classifier
 
 GRAPHS = {

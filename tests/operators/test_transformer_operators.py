@@ -14,7 +14,7 @@ from rlnas.graph import Graph, Site
 from rlnas.network import Network
 from rlnas.operators import OPERATORS, CostDelta, apply_sites
 from tests.graphs import Builder
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 from tests.transformers import Form, image_classifier, language_model
 
 SEPARATE = Form(layers=1, fused=False)

@@ -10,7 +10,7 @@ from rlnas.graph import Graph
 from rlnas.network import Network
 from rlnas.operators.simplify import PASSES, Finding, Simplification, simplify
 from tests.graphs import reordered
-from tests.operators.checks import EXACT, drifts, make_inputs
+from tests.operators.sameness import EXACT, drifts, make_inputs
 
 GROWS = {"fold_batch_norm"}
 """Passes after which there may be more parameters."""

@@ -9,7 +9,7 @@ import torch
 from rlnas.graph import OPS
 from rlnas.network import Network
 from rlnas.operators import OPERATORS
-from tests.operators.checks import generator
+from tests.operators.sameness import generator
 
 KINDS = ("zero", "rows", "columns", "duplicate", "proportional", "dirac", "nothing", "nothing")
 

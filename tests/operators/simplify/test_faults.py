@@ -13,7 +13,7 @@ from rlnas.network import Network
 from rlnas.operators.simplify import PASSES, branches, convolutions, fold, follow, identities, units
 from rlnas.operators.simplify.alike import Alike, Kinds
 from tests.graphs import Builder
-from tests.operators.checks import make_network
+from tests.operators.sameness import make_network
 from tests.operators.simplify.exactness import check_findings, check_simplify
 
 

@@ -9,7 +9,7 @@ from rlnas.graph import OPS
 from rlnas.network import Network
 from rlnas.operators.simplify.follow import HOMOGENEOUS, KEEPS_CONSTANTS, computed
 from tests.graph.examples import example
-from tests.operators.checks import make_inputs, make_network
+from tests.operators.sameness import make_inputs, make_network
 
 
 def module(name: str) -> tuple[Network, torch.nn.Module]:

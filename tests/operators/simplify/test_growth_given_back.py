@@ -8,8 +8,8 @@ from rlnas.network import Network
 from rlnas.operators import OPERATORS, Operator
 from rlnas.operators.simplify import simplify
 from rlnas.operators.widen import Widen
-from tests.operators.checks import check_exact, generator, make_inputs, make_network
 from tests.operators.families import FAMILIES
+from tests.operators.sameness import check_exact, generator, make_inputs, make_network
 
 GIVEN_BACK = (
     *("widen", "insert_residual", "insert_bottleneck", "insert_inverted", "add_skip", "insert_node", "insert_layer"),

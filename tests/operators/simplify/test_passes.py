@@ -20,7 +20,7 @@ from rlnas.operators.simplify.convolutions import composed, merged
 from tests.cli.running import REPOSITORY
 from tests.docs.pages import section, table
 from tests.graphs import Builder
-from tests.operators.checks import drifts, make_inputs, make_network
+from tests.operators.sameness import drifts, make_inputs, make_network
 from tests.operators.simplify.exactness import check_finding, check_findings, check_simplify
 from tests.operators.test_conformance import QUICK
 

@@ -8,7 +8,7 @@ import torch
 from rlnas.network import Network
 from rlnas.operators.simplify import PASSES, simplify
 from tests.networks import NETWORKS
-from tests.operators.checks import EXACT, make_inputs, relative
+from tests.operators.sameness import EXACT, make_inputs, relative
 from tests.operators.simplify.exactness import GROWS
 from tests.operators.simplify.planting import plant
 from tests.operators.test_published import NAMED, take_in

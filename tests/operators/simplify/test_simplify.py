@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rlnas.graph import Graph
 from tests.graphs import graphs
-from tests.operators.checks import make_network
+from tests.operators.sameness import make_network
 from tests.operators.simplify.exactness import check_findings, check_simplify
 from tests.operators.simplify.planting import grow, plant
 from tests.operators.test_conformance import QUICK, SEEDS
