@@ -106,8 +106,8 @@ def read_settings(path: str | Path) -> str:
         some = f" in it: {', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}" if inside else ""
         raise ConfigError(f"{path} is a folder; name a file{some}") from None
     except OSError as error:
-        near = difflib.get_close_matches(file.name, names_in(file.parent), n=1)
-        hint = f"; did you mean {file.parent / near[0]}?" if near else ""
+        near = path_nearby(file)
+        hint = f"; did you mean {near}?" if near else ""
         raise ConfigError(f"cannot read {path}: {error.strerror}{hint}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from None
@@ -124,6 +124,12 @@ def check_node(graph: Graph, id: str) -> None:
     near = difflib.get_close_matches(id, [*graph.shapes], n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(near)}?" if near else ""
     raise ConfigError(f"the network has no node {id!r};{hint} rlnas show lists all of them")
+
+
+def path_nearby(path: Path) -> Path | None:
+    """What lies in the same folder under the nearest name; None if nothing has one that is near."""
+    near = difflib.get_close_matches(path.name, names_in(path.parent), n=1)
+    return path.parent / near[0] if near else None
 
 
 def names_in(folder: Path) -> list[str]:

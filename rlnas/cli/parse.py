@@ -74,8 +74,11 @@ def parse_search(prog: str, arguments: Sequence[str]) -> tuple[SearchSettings, d
         settings = parser.instantiate(parsed)
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         for word, after in pairwise([*words, ""]):
-            if word == "--config" or word.startswith("--config="):
-                read_settings(word.partition("=")[2] or after)
+            option, equals, value = word.partition("=")
+            if word == "--config=":
+                raise ConfigError("--config= names no file") from None
+            if option == "--config" and (file := value if equals else after):
+                read_settings(file)
         raise ConfigError(_one_line(str(error), _keys(parser), words)) from None
     files = parsed.pop("config", None) or []
     settings.pop("config", None)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import json
 from pathlib import Path
 
-from rlnas.cli.arguments import names_in
+from rlnas.cli.arguments import path_nearby
 from rlnas.cli.modules import is_specification, read_module
 from rlnas.errors import ConfigError, GraphError
 from rlnas.network import GRAPH_FILE, Network
@@ -56,8 +55,8 @@ def network_folder(path: str | Path) -> Path:
         raise GraphError(f"the run {given} has no best network yet")
     if given.is_dir():
         raise GraphError(f"no network in {given}: it holds neither {GRAPH_FILE} nor best/{GRAPH_FILE}")
-    near = difflib.get_close_matches(given.name, names_in(given.parent), n=1)
-    hint = f"did you mean {given.parent / near[0]}?" if near else f"name a run, or a folder that holds {GRAPH_FILE}"
+    near = path_nearby(given)
+    hint = f"did you mean {near}?" if near else f"name a run, or a folder that holds {GRAPH_FILE}"
     raise GraphError(f"there is no {given}; {hint}")
 
 

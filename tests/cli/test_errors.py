@@ -82,6 +82,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["--config", "nowhere.yaml"], ["cannot read nowhere.yaml: No such file"]),
         (["--config", f"{CONFIGS}/digits_pro.yaml"], [f"did you mean {CONFIGS}/digits_ppo.yaml?"]),
         ([f"--config={CONFIGS}"], ["configs is a folder; name a file in it: digits_chain_reinforce.yaml, "]),
+        (["--config"], ["--config", "expected one argument"]),
+        (["--config=", "--evaluations=3"], ["--config= names no file"]),
         (["stray"], ["stray"]),
     ],
 )

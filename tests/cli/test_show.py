@@ -181,6 +181,7 @@ def test_a_files_code_is_not_run_by_its_weights(inside: Inside) -> None:
         (("nat:Net", *IMAGE), ["cannot import nat: ModuleNotFoundError"]),
         (("net.py",), ["name the class in it too", "net.py:Tokens"]),
         (("nat",), ["there is no nat"]),
+        (("missing",), ["there is no missing; name a run, or a folder that holds graph.json"]),
         (("nets",), ["there is no nets; did you mean", "net"]),
         (("empty",), ["no network in empty", "graph.json"]),
         (("net", "--input=1,1,8,8"), ["--input is for a module"]),
